@@ -1,0 +1,53 @@
+"""What a layer is, and what all rooms share: products, the factored gradient, errors."""
+
+from ._bias import append_ones, fold_bias
+from ._blas import Array, add_scaled, column_sums, in_blas_order, product
+from ._chain import Chain, chain
+from ._clip import clip_per_example
+from ._errors import (
+    FLOATS,
+    DataError,
+    DtypeError,
+    FormulaError,
+    OptionError,
+    ProofError,
+    RunError,
+    ShapeError,
+    XwbError,
+    one_dtype,
+    shapes_table,
+    two_sizes,
+)
+from ._factored import FactoredGradient, Term
+from ._jacobian import jacobian
+from ._layer import Layer, Loss
+
+__all__ = [
+    "FLOATS",
+    "Array",
+    "Chain",
+    "DataError",
+    "DtypeError",
+    "FactoredGradient",
+    "FormulaError",
+    "Layer",
+    "Loss",
+    "OptionError",
+    "ProofError",
+    "RunError",
+    "ShapeError",
+    "Term",
+    "XwbError",
+    "add_scaled",
+    "append_ones",
+    "chain",
+    "clip_per_example",
+    "column_sums",
+    "fold_bias",
+    "in_blas_order",
+    "jacobian",
+    "one_dtype",
+    "product",
+    "shapes_table",
+    "two_sizes",
+]

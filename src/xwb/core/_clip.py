@@ -1,0 +1,81 @@
+"""Per-example clipping, with nothing per example formed but N numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ._blas import Array
+from ._errors import DataError, OptionError, ShapeError
+from ._factored import FactoredGradient
+
+
+def clip_per_example(grads: Sequence[Any], max_norm: float) -> Any:
+    """Each example's gradient scaled down to a norm of at most ``max_norm``, and summed again; still factored.
+
+    g_n ← g_n · min(1, c / ‖g_n‖), the norm being over all parameters (Abadi et al. 2016, arXiv:1607.00133). The
+    share of an example in db is its rows of the retained dY. Values are those of the loss as reduced: under a
+    mean over N examples, ``c`` bounds gradients that carry 1/N.
+
+    Args:
+        grads: what ``back(dY, factored=True)`` returned, whose gradient of X is no parameter's and is passed on as
+            it is; or a list of gradients of parameters alone. Weights' are `FactoredGradient`, biases' are (M,).
+        max_norm: c, positive.
+
+    Returns:
+        The named tuple or a list, weights' gradients factored over the borrowed X and scaled rows of dY.
+
+    Raises:
+        OptionError: c is not positive.
+        DataError: no factored gradient, a gradient whose examples are not known, or an example whose norm is not
+            finite.
+    """
+    if not max_norm > 0:
+        raise OptionError(f"clip_per_example: the norm has to be positive, not {max_norm}")
+    named = hasattr(grads, "_fields")
+    entries = list(grads)
+    weights = {i: g for i, g in enumerate(entries) if isinstance(g, FactoredGradient)}
+    if not weights:
+        raise DataError("clip_per_example: no factored gradient among these; pass those of back(dY, factored=True)")
+    counts = {g.examples for g in weights.values()}
+    biases: dict[int, FactoredGradient] = {}
+    if len(counts) > 1:
+        raise ShapeError(f"clip_per_example: gradients over different numbers of examples, {sorted(counts)}")
+    for i, entry in enumerate(entries):
+        if entry is None or i in weights or (named and i == 0):
+            continue
+        nearest = sorted(weights, key=lambda j: (j > i, abs(i - j)))  # a bias follows its weight
+        biases[i] = _bias_gradient(entry, [weights[j] for j in nearest], i)
+    parameters = weights | biases
+    norms = np.sqrt(sum(np.square(gradient.per_example_norms()) for gradient in parameters.values()))
+    if not np.isfinite(norms).all():
+        n = int(np.flatnonzero(~np.isfinite(norms))[0])
+        raise DataError(f"clip_per_example: the gradient of example {n} has the norm {norms[n]}")
+    factors = np.minimum(1.0, max_norm / np.maximum(norms, np.finfo(np.float64).tiny))
+    for i, gradient in parameters.items():
+        clipped = gradient.scale_examples(factors)
+        entries[i] = np.asarray(clipped)[0] if i in biases else clipped
+    return type(grads)._make(entries) if named else entries  # type: ignore[attr-defined]
+
+
+def _bias_gradient(db: Array, owners: Sequence[FactoredGradient], position: int) -> FactoredGradient:
+    """``db`` as the gradient of the weights, 1×M, of a column of ones over the retained dY.
+
+    That dY is a factor of one of ``owners``, or of one use of a tied weight: the one whose rows sum to db.
+    """
+    for owner in owners:
+        for use in (owner, *owner.uses()):
+            for side in (use, use.T):  # dY is the left factor where the weight was used transposed
+                gradient = side.of_ones()
+                if db.shape == gradient.shape[1:] and _near(np.asarray(gradient)[0], db):
+                    return gradient
+    raise DataError(
+        f"clip_per_example: gradient number {position}, of shape {db.shape}, is no bias's beside these factored "
+        "gradients, so its share of each example is not known; pass what back(dY, factored=True) returned"
+    )
+
+
+def _near(total: Array, db: Array) -> bool:
+    return np.allclose(total, db, rtol=1e-4, atol=1e-4 * float(np.max(np.abs(db), initial=0.0)))
