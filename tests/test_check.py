@@ -1,0 +1,120 @@
+"""The checker: right gradients pass, planted mistakes do not, and both numbers are shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xwb
+
+rng = np.random.default_rng(0)
+X, W, b = rng.standard_normal((5, 3)), rng.standard_normal((3, 3)), rng.standard_normal(3)
+
+
+def forward(X, W, b):
+    return X @ W + b
+
+
+def right(dY, X, W, b):
+    return dY @ W.T, X.T @ dY, dY.sum(axis=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("layer", "shapes"),
+    [
+        (xwb.linear, [(4, 3), (3, 2), (2,)]),
+        (xwb.linear, [(4, 3), (3, 2)]),
+        (xwb.linear, [(0, 3), (3, 2), (2,)]),
+        (xwb.relu, [(4, 3)]),
+        (xwb.tanh, [(4, 3)]),
+        (xwb.sigmoid, [(2, 4, 3)]),
+        (xwb.gelu, [(4, 3)]),
+        (xwb.softmax, [(4, 3)]),
+        (xwb.chain(xwb.linear, xwb.tanh, xwb.linear), [(4, 3), (3, 5), (5,), (5, 2), (2,)]),
+    ],
+)
+def test_layers_pass(layer, shapes, dtype):
+    report = xwb.check(layer, *(rng.standard_normal(shape).astype(dtype) for shape in shapes))
+    report.raise_if_wrong()
+    assert [row.name for row in report.rows] == list(layer.inputs[: len(shapes)])
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (xwb.softmax_cross_entropy, {}),
+        (xwb.softmax_cross_entropy, {"reduction": "none", "label_smoothing": 0.1}),
+        (xwb.multiclass_hinge, {"squared": True}),
+        (xwb.multiclass_hinge, {"kind": "crammer_singer"}),
+    ],
+)
+def test_losses_pass(loss, options):
+    report = xwb.check(loss, rng.standard_normal((5, 4)), np.array([0, 3, 2, 1, 1]), **options)
+    assert report.ok, report
+    assert [row.name for row in report.rows] == ["Z"]
+
+
+@pytest.mark.parametrize(
+    ("planted", "name"),
+    [
+        (lambda dY, X, W, b: (dY @ W.T, X.T @ dY / 5, dY.sum(0)), "W"),
+        (lambda dY, X, W, b: (dY @ W.T, X.T @ dY, dY.mean(0)), "b"),
+        (lambda dY, X, W, b: (dY @ W, X.T @ dY, dY.sum(0)), "X"),
+        (lambda dY, X, W, b: (dY @ W.T, -X.T @ dY, dY.sum(0)), "W"),
+        (lambda dY, X, W, b: (2 * dY @ W.T, X.T @ dY, dY.sum(0)), "X"),
+        (lambda dY, X, W, b: (dY @ W.T, X.T @ dY * (1 + 1e-6), dY.sum(0)), "W"),
+        (lambda dY, X, W, b: (dY @ W.T, X.T @ dY, dY[:-1].sum(0)), "b"),
+        (lambda dY, X, W, b: (dY @ W.T, np.full((3, 3), np.nan), dY.sum(0)), "W"),
+        (lambda dY, X, W, b: (dY @ W.T, X.T @ dY, dY), "b"),
+        (lambda dY, X, W, b: (dY @ W.T, None, dY.sum(0)), "W"),
+    ],
+)
+def test_planted_mistakes_are_found_and_named(planted, name):
+    report = xwb.check((forward, planted), X, W, b)
+    assert not report.ok
+    assert [row.name for row in report.rows if not row.ok] == [name]
+    with pytest.raises(xwb.ProofError, match=f"{name} disagrees with finite differences"):
+        report.raise_if_wrong()
+
+
+def test_one_entry_is_found_and_both_numbers_are_shown():
+    def one_zero(dY, X, W, b):
+        dX, dW, db = right(dY, X, W, b)
+        dW[1, 2] = 0
+        return dX, dW, db
+
+    report = xwb.check((forward, one_zero), X, W, b)
+    row = report.rows[1]
+    assert row.worst == (1, 2)
+    assert row.closed_form == 0
+    assert f"{row.numeric:.7e}" in str(report)
+    assert "wrong at (1, 2)" in str(report)
+    assert "X, b right." in str(report)
+
+
+def test_success_shows_both_numbers_too():
+    report = xwb.check((forward, right), X, W, b)
+    assert report.ok
+    for row in report.rows:
+        assert f"{row.closed_form:.7e}" in str(report)
+        assert row.relative < 1e-9
+    assert "X, W, b: closed form and finite difference agree." in str(report)
+    assert str(report).startswith("forward(X, W, b): closed form against central differences, float64")
+
+
+def test_the_callers_arrays_stay():
+    before = W.copy()
+    xwb.check((forward, right), X, W, b)
+    assert np.array_equal(W, before)
+
+
+def test_what_it_is_not_given():
+    with pytest.raises(xwb.OptionError, match="takes a layer, a loss or a pair"):
+        xwb.check(forward, X, W, b)
+    with pytest.raises(xwb.OptionError, match="no gradient to check"):
+        xwb.check((forward, right), X.astype(int), W.astype(int), b.astype(int))
+    with pytest.raises(xwb.OptionError, match="belong to layers"):
+        xwb.check((forward, right), X, W, b, power=2)
+    with pytest.raises(xwb.ProofError, match="2 gradients for 3 inputs"):
+        xwb.check((forward, lambda dY, *arrays: right(dY, *arrays)[:2]), X, W, b)
