@@ -103,6 +103,14 @@ def test_success_shows_both_numbers_too():
     assert str(report).startswith("forward(X, W, b): closed form against central differences, float64")
 
 
+def test_of_a_loss_the_numbers_are_the_gradient_itself_and_dloss_still_counts():
+    Z, y = rng.standard_normal((5, 4)), np.array([0, 3, 2, 1, 1])
+    (row,) = xwb.check(xwb.softmax_cross_entropy, Z, y).rows
+    assert row.closed_form == pytest.approx(xwb.softmax_cross_entropy(Z, y)[1]()[row.worst])
+    ignores_dloss = (lambda Z: np.sum(Z**2), lambda dloss, Z: 2 * Z)
+    assert not xwb.check(ignores_dloss, Z).ok
+
+
 def test_the_callers_arrays_stay():
     before = W.copy()
     xwb.check((forward, right), X, W, b)

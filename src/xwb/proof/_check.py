@@ -116,7 +116,9 @@ def check(
     rows = []
     for i in checked:
         numeric, rounding = _central_differences(value, wide, i, dY.astype(np.float64))
-        rows.append(_row(names[i], grads[i], numeric, ALLOWED[dtype], rounding))
+        # Of a loss the two numbers are shown for dY = 1, as everybody computes them.
+        unit = float(dY) if dY.ndim == 0 else 1.0
+        rows.append(_row(names[i], grads[i], numeric, ALLOWED[dtype], rounding, unit))
     return Report(call, dtype, rows)
 
 
@@ -181,7 +183,8 @@ def _central_differences(
     return numeric, rounding
 
 
-def _row(name: str, closed_form: Any, numeric: Array, allowed: float, rounding: float) -> Row:
+def _row(name: str, closed_form: Any, numeric: Array, allowed: float, rounding: float, unit: float) -> Row:
+    """The two tensors where they differ most, both over ``unit``."""
     if closed_form is None or np.shape(closed_form) != numeric.shape:
         fact = "no gradient returned" if closed_form is None else f"the gradient has the shape {np.shape(closed_form)}"
         return Row(name, numeric.shape, np.nan, np.nan, np.inf, allowed, (), fact)
@@ -194,4 +197,4 @@ def _row(name: str, closed_form: Any, numeric: Array, allowed: float, rounding: 
     smallest = float(np.finfo(np.float64).tiny)
     relative = float(difference[worst]) / max(scale, smallest) if difference[worst] else 0.0
     allowed += rounding / max(scale, smallest)
-    return Row(name, numeric.shape, float(closed[worst]), float(numeric[worst]), relative, allowed, worst)
+    return Row(name, numeric.shape, float(closed[worst]) / unit, float(numeric[worst]) / unit, relative, allowed, worst)

@@ -1,0 +1,71 @@
+"""Y = XW + b and its backward pass: computed in closed form, checked, and trained with."""
+
+from importlib.metadata import version as _version
+
+from .core import (
+    DataError,
+    DtypeError,
+    FactoredGradient,
+    FormulaError,
+    Layer,
+    Loss,
+    OptionError,
+    ProofError,
+    RunError,
+    ShapeError,
+    XwbError,
+    append_ones,
+    chain,
+    clip_per_example,
+    fold_bias,
+    jacobian,
+)
+from .layers import (
+    gelu,
+    linear,
+    multiclass_hinge,
+    relu,
+    sigmoid,
+    softmax,
+    softmax_cross_entropy,
+    squared_error,
+    tanh,
+)
+from .proof import check
+from .training import SGD, Adam, AdamW, train
+
+__version__ = _version("xwb")
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "DataError",
+    "DtypeError",
+    "FactoredGradient",
+    "FormulaError",
+    "Layer",
+    "Loss",
+    "OptionError",
+    "ProofError",
+    "RunError",
+    "ShapeError",
+    "XwbError",
+    "__version__",
+    "append_ones",
+    "chain",
+    "check",
+    "clip_per_example",
+    "fold_bias",
+    "gelu",
+    "jacobian",
+    "linear",
+    "multiclass_hinge",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softmax_cross_entropy",
+    "squared_error",
+    "tanh",
+    "train",
+]

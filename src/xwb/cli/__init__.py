@@ -1,0 +1,76 @@
+"""The command ``xwb``: one thin file per sub-command; mistakes get one line, not a traceback."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+
+import click
+
+from .. import __version__
+from ..core import ProofError, RunError, XwbError
+from ._output import drop_output
+from ._predict import predict
+from ._signals import Interrupted, signals_raise
+from ._train import train
+
+EPILOG = """\b
+Exit codes:
+  0    done
+  1    the work failed or its result is wrong: a gradient check that disagrees,
+       a training that diverged, a full disk
+  2    a mistake in the call: an option, a file or a folder
+  130  interrupted (Ctrl-C or SIGTERM); what was reached is written"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="xwb", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Y = XW + b and its backward pass: trained with, checked, written down."""
+
+
+commands.add_command(train)
+commands.add_command(predict)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line ``args`` (default: that of the process) and return the exit code."""
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        with signals_raise():
+            code = commands.main(words, "xwb", standalone_mode=False, obj=["xwb", *words])
+            sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except Interrupted:
+        return _say("interrupted before there was anything to keep; nothing was written", 130)
+    except click.UsageError as error:
+        if error.ctx and isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            click.echo(error.ctx.get_help(), err=True)
+            return 2
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        return _say(error.format_message() + where, 2)
+    except click.ClickException as error:
+        return _say(error.format_message(), 2)
+    except XwbError as error:
+        return _say(str(error), _code(error))
+    except BrokenPipeError:  # the reader of our output, say head, has seen enough
+        drop_output()
+        return 0
+    except (OSError, MemoryError) as error:
+        drop_output()
+        return _say(str(error), 1)
+
+
+def _code(error: XwbError) -> int:
+    """1 where the world failed, 2 where the call was a mistake."""
+    from ..training import DivergedError
+
+    cause = error.__cause__
+    failed = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    return 1 if isinstance(error, ProofError | DivergedError) or (isinstance(error, RunError) and failed) else 2
+
+
+def _say(message: str, code: int) -> int:
+    print("xwb:", " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,33 @@
+"""Optimizers, the loop, and the job that trains a classifier of the digits that ship with xwb."""
+
+from ._classifier import Classifier, Score
+from ._digits import Digits, Split, as_features, load_digits, read_images, stratified_split
+from ._gradient_problem import GradientProblem, gradient_problem
+from ._job import DigitsJob, DigitsOptions, DivergedError, Epoch
+from ._optim import SGD, Adam, AdamState, AdamW, SGDState, global_norm
+from ._train import StepRecord, train
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamState",
+    "AdamW",
+    "Classifier",
+    "Digits",
+    "DigitsJob",
+    "DigitsOptions",
+    "DivergedError",
+    "Epoch",
+    "GradientProblem",
+    "SGDState",
+    "Score",
+    "Split",
+    "StepRecord",
+    "as_features",
+    "global_norm",
+    "gradient_problem",
+    "load_digits",
+    "read_images",
+    "stratified_split",
+    "train",
+]
