@@ -11,6 +11,11 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 
+# Seconds. OpenBLAS's and OpenMP's threads wait actively for their next task, for up to a fifth of a second.
+PAUSE = 0.3
+WARM_UP = 0.1
+
+
 class Timing(NamedTuple):
     """Seconds per call: the median, and half the distance between the quartiles."""
 
@@ -24,16 +29,17 @@ class Timing(NamedTuple):
 def interleaved(sides: Mapping[str, Callable[[], object]], seconds: float = 20.0) -> dict[str, Timing]:
     """Time the sides in turns, each turn in another order, until ``seconds`` are spent and seven rounds are done.
 
-    A side runs once untimed at the start of its turn: the others have left it cold caches and their threads spinning.
+    A turn begins with a pause, in which the threads that the side before left spinning go to sleep, and with untimed
+    calls, which fill the caches and wake the processor again.
     """
+    names = list(sides)
     for side in sides.values():
         side()
-    names = list(sides)
     started = time.perf_counter()
     for side in sides.values():
         side()
     once = (time.perf_counter() - started) / len(names)
-    calls = max(3, min(200, int(seconds / 30 / len(names) / once)))
+    calls = max(3, min(1000, int(seconds / 20 / len(names) / once)))
     samples: dict[str, list[float]] = {name: [] for name in names}
     begin = time.perf_counter()
     rounds = 0
@@ -41,7 +47,11 @@ def interleaved(sides: Mapping[str, Callable[[], object]], seconds: float = 20.0
         shift = rounds % len(names)
         for name in names[shift:] + names[:shift]:
             side = sides[name]
+            time.sleep(PAUSE)
+            warm = time.perf_counter() + WARM_UP
             side()
+            while time.perf_counter() < warm:
+                side()
             for _ in range(calls):
                 started = time.perf_counter()
                 side()
@@ -63,4 +73,6 @@ def machine(*packages: str) -> str:
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
-    return f"{name}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
+    kernels = os.environ.get("OPENBLAS_CORETYPE")  # decides OpenBLAS's speed by a factor of two
+    pinned = f"; OPENBLAS_CORETYPE={kernels}" if kernels else ""
+    return f"{name}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}{pinned}"

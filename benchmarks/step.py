@@ -193,10 +193,14 @@ def table(shapes: list[tuple[int, int, int]], seconds: float) -> None:
     threadpool_limits(THREADS)
     torch.set_num_threads(THREADS)
     print(machine("xwb", "numpy", "scipy", "torch", "jax"), f"\nfloat32, {THREADS} threads, interleaved in one process")
+    rows = []
     for shape in shapes:
         times = interleaved({name: make(*shape) for name, make in SIDES.items()}, seconds)
         fastest = min(PYTORCH_SGD, key=lambda name: times[name].median)
         ours = times["xwb"].median
+        compared = [times[name] for name in ("floor", fastest, "PyTorch addmm_", "JAX", "NumPy")]
+        ratios = "".join(f" {timing.median / ours:.2f} |" for timing in compared)
+        rows.append(f"| {' × '.join(map(str, shape))} | {times['xwb']} |{ratios}")
         print(f"\nN, D, M = {shape}    (× is the side's time over xwb's)")
         for name, timing in times.items():
             note = "   fastest PyTorch SGD" if name == fastest else ""
@@ -206,6 +210,13 @@ def table(shapes: list[tuple[int, int, int]], seconds: float) -> None:
             f"{times['PyTorch addmm_'].median / ours:.2f} times as fast as addmm_, "
             f"and takes {ours / times['floor'].median:.3f} times the floor"
         )
+
+    print("\nThe table of docs/benchmarks.md: xwb's time, and the others' as multiples of it\n")
+    print(
+        "| N × D × M | xwb | floor | PyTorch SGD | addmm_ | JAX | NumPy |\n|---|---|---|---|---|---|---|",
+        *rows,
+        sep="\n",
+    )
 
 
 CHILD = """

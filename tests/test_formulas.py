@@ -1,0 +1,118 @@
+"""A formula that is not executed is decoration: each one, read as Python loops, is its layer's forward.
+
+The sizes are all different, so that a swapped index cannot hide; values are float64.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+import xwb
+from _formula import evaluate
+from _tolerances import assert_close
+
+N, D, M = 4, 3, 5
+RULES = [rule for name in xwb.__all__ if isinstance(rule := getattr(xwb, name), xwb.Layer | xwb.Loss)]
+CHAINS = {
+    "linear relu linear": (xwb.chain(xwb.linear, xwb.relu, xwb.linear), (D, 6, M)),
+    "linear tanh linear softmax": (xwb.chain(xwb.linear, xwb.tanh, xwb.linear, xwb.softmax), (D, 6, M)),
+    "gelu linear sigmoid": (
+        xwb.chain(xwb.gelu.with_options(approximate="tanh"), xwb.linear, xwb.sigmoid),
+        (D, M),
+    ),
+    "nested": (xwb.chain(xwb.linear, xwb.chain(xwb.relu, xwb.linear)), (D, 6, M)),
+    "tied": (xwb.chain(xwb.linear, xwb.linear, xwb.linear, tie={"W3": "W2"}), (D, M, M, M)),
+    "tied to the transpose": (xwb.chain(xwb.linear, xwb.relu, xwb.linear, tie={"W2": "W1.T"}), (D, 6, D)),
+}
+
+
+def operands(layer: xwb.Layer, sizes: Sequence[int]) -> dict[str, np.ndarray]:
+    """Random arrays for a layer's inputs."""
+    rng = np.random.default_rng(0)
+    shapes = [(N, sizes[0])] if layer.params else [(2, D, N)]
+    shapes += [param.shape for param in layer.init(sizes, rng=rng)]
+    return {name: rng.standard_normal(shape) for name, shape in zip(layer.inputs, shapes, strict=True)}
+
+
+def loss_operands(loss: xwb.Loss, formula: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Random scores and targets, labels unless the formula gives the targets a second index; random weights."""
+    rng = np.random.default_rng(0)
+    scores, target = loss.inputs
+    labels = re.search(rf"\b{target}\[\w+,", formula) is None
+    arrays = {
+        scores: rng.standard_normal((N, M)),
+        target: np.array([0, M - 1, 2, 0]) if labels else rng.random((N, M)),
+    }
+    weights = {"sample_weight": rng.random(N), "class_weight": rng.random(M)}
+    return arrays, {name: weight for name, weight in weights.items() if name in formula}
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "formula"),
+    [
+        pytest.param(rule, options, formula, id=f"{rule.name}-{number}")
+        for rule in RULES
+        for number, (options, formula) in enumerate([({}, rule.formula), *rule.variants])
+    ],
+)
+def test_formula_is_the_forward(rule, options, formula):
+    weights: dict[str, np.ndarray] = {}
+    if isinstance(rule, xwb.Loss):
+        arrays, weights = loss_operands(rule, formula)
+    else:
+        arrays = operands(rule, (D, M))
+    value, _ = rule.forward(*arrays.values(), **options, **weights)
+    assert_close(value, evaluate(formula, **arrays, **weights))
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_formula_of_a_chain_is_its_forward(name):
+    net, sizes = CHAINS[name]
+    arrays = operands(net, sizes)
+    value, _ = net.forward(*arrays.values())
+    assert_close(value, evaluate(net.formula, **arrays))
+
+
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        ("y[i] = x[i] - sum[k] x[k] x[k] + 1", lambda x, A: x - x @ x + 1),
+        ("y[i] = A[i,k] x[k]/2", lambda x, A: A @ x / 2),
+        ("y[i] = x[i]/(x[k] x[k])", lambda x, A: x / (x @ x)),
+        ("y = A[i,i]", lambda x, A: np.trace(A)),
+        ("y = A[i,j] A[j,i]", lambda x, A: np.trace(A @ A)),
+        ("y = A[i,j] (A[j,k] x[k] - x[j]) x[i]", lambda x, A: x @ A @ (A @ x - x)),
+        ("y[i] = -x[i]**2 + 2 x[i]", lambda x, A: -(x**2) + 2 * x),
+        ("y[i] = max[j](A[i,j]) - mean[j](A[i,j])", lambda x, A: A.max(1) - A.mean(1)),
+        ("y[i,j] = A[j,i] [i == j]", lambda x, A: np.diag(np.diag(A))),
+        ("y[i] = where(x[i] > 0, sqrt(abs(x[i])), 0)", lambda x, A: np.where(x > 0, np.sqrt(np.abs(x)), 0)),
+        ("s = sum[i] x[i]\ny[...] = s*x[...] + i_count[]", None),
+    ],
+)
+def test_the_evaluator_itself(formula, expected):
+    rng = np.random.default_rng(0)
+    x, A = rng.standard_normal(4), rng.standard_normal((4, 4))
+    if expected is None:
+        assert_close(evaluate(formula, x=x, i_count=np.array(3.0)), x.sum() * x + 3)
+    else:
+        assert_close(evaluate(formula, x=x, A=A), np.asarray(expected(x, A)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "Y[n,m] = X[n,d] W[d,m]",
+        "Y[n,m] = X[n,d] (W[d,m] + b[m])",
+        "Y[n,m] = X[n,d] W[d,m] - b[m]",
+        "Y[n,m] = mean[d](X[n,d] W[d,m]) + b[m]",
+    ],
+)
+def test_a_wrong_formula_is_found(wrong):
+    arrays = operands(xwb.linear, (D, M))
+    value, _ = xwb.linear.forward(*arrays.values())
+    with pytest.raises(AssertionError):
+        assert_close(value, evaluate(wrong, **arrays))
