@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import NamedTuple
 
-
 # Seconds. OpenBLAS's and OpenMP's threads wait actively for their next task, for up to a fifth of a second.
 PAUSE = 0.3
 WARM_UP = 0.1

@@ -30,8 +30,8 @@ class _BySciPy(dict[np.dtype[Any], _Routines]):
     def __missing__(self, dtype: np.dtype[Any]) -> _Routines:
         from scipy.linalg import blas
 
-        # Freed at once and never touched: glibc takes the size of the largest block freed as the bound below which it keeps
-        # memory for the next allocation, and by default the arrays of every step would be paged in anew.
+        # Freed at once, never touched: below the size of the largest block freed glibc keeps memory for the next
+        # allocation, and without it the arrays of every step are paged in anew.
         np.empty(2**25 - 2**16, np.uint8)
         self[np.dtype(np.float32)] = _Routines(blas.sgemm, blas.sgemv, blas.saxpy)
         self[np.dtype(np.float64)] = _Routines(blas.dgemm, blas.dgemv, blas.daxpy)
