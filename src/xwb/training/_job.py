@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -243,6 +242,8 @@ class DigitsJob:
         )
 
     def _record(self, command: Sequence[str], gradient_check: Mapping[str, Any] | None) -> dict[str, Any]:
+        from importlib.metadata import version  # slow to load, and only a record wants it
+
         return {
             "job": "digits",
             "command": list(command),
