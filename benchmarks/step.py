@@ -8,6 +8,7 @@ python benchmarks/step.py --memory       # peak memory of one step, in a child p
 from __future__ import annotations
 
 import argparse
+import functools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def closed_form(N: int, D: int, M: int) -> Callable[[], object]:
     return step
 
 
-def numpy(N: int, D: int, M: int) -> Callable[[], object]:
+def numpy_step(N: int, D: int, M: int) -> Callable[[], object]:
     X, W, b, y = operands(N, D, M)
     rows = np.arange(N)
 
@@ -132,7 +133,7 @@ def torch_addmm(N: int, D: int, M: int) -> Callable[[], object]:
     return step
 
 
-def jax(N: int, D: int, M: int) -> Callable[[], object]:
+def jax_step(N: int, D: int, M: int) -> Callable[[], object]:
     """Jitted, parameters donated."""
     import jax
     import jax.numpy as jnp
@@ -143,16 +144,14 @@ def jax(N: int, D: int, M: int) -> Callable[[], object]:
         logp = jax.nn.log_softmax(X @ W + b)
         return -jnp.take_along_axis(logp, y[:, None], axis=1).mean()
 
-    @jax.jit
-    def gradients(X: jax.Array, W: jax.Array, b: jax.Array) -> object:
+    @functools.partial(jax.jit, donate_argnums=(1, 2))
+    def updated(X: jax.Array, W: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
         loss, (dX, dW, db) = jax.value_and_grad(loss_of, argnums=(0, 1, 2))(X, W, b)
         return loss, dX, W - LR * dW, b - LR * db
 
-    donating = jax.jit(gradients, donate_argnums=(1, 2))
-
     def step() -> object:
         nonlocal W, b
-        loss, dX, W, b = donating(X, W, b)
+        loss, dX, W, b = updated(X, W, b)
         return jax.block_until_ready((loss, dX, W, b))
 
     return step
@@ -169,8 +168,8 @@ SIDES = {
     "xwb": closed_form,
     **PYTORCH_SGD,
     "PyTorch addmm_": torch_addmm,
-    "JAX": jax,
-    "NumPy": numpy,
+    "JAX": jax_step,
+    "NumPy": numpy_step,
 }
 
 

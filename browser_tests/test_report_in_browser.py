@@ -89,7 +89,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     for name, options in MODELS.items():
         job = DigitsJob(DigitsOptions(**options))
         problem = job.gradient_problem()
-        report = xwb.check((problem.forward, problem.backward), *problem.params)
+        report = xwb.check(problem.layer, *problem.params)
         check = {"examples": problem.examples, "rows": [row._asdict() for row in report.rows]}
         for _ in job.run(folder / name, gradient_check=check):
             pass

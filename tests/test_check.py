@@ -74,7 +74,7 @@ def test_planted_mistakes_are_found_and_named(planted, name):
     report = xwb.check((forward, planted), X, W, b)
     assert not report.ok
     assert [row.name for row in report.rows if not row.ok] == [name]
-    with pytest.raises(xwb.ProofError, match=f"{name} disagrees with finite differences"):
+    with pytest.raises(xwb.ProofError, match=f"d{name} disagrees with finite differences"):
         report.raise_if_wrong()
 
 
@@ -89,8 +89,8 @@ def test_one_entry_is_found_and_both_numbers_are_shown():
     assert row.worst == (1, 2)
     assert row.closed_form == 0
     assert f"{row.numeric:.7e}" in str(report)
-    assert "wrong at (1, 2)" in str(report)
-    assert "X, b right." in str(report)
+    assert "worst at (1, 2)" in str(report)
+    assert "X and b agree." in str(report)
 
 
 def test_success_shows_both_numbers_too():
@@ -100,7 +100,7 @@ def test_success_shows_both_numbers_too():
         assert f"{row.closed_form:.7e}" in str(report)
         assert row.relative < 1e-9
     assert "X, W, b: closed form and finite difference agree." in str(report)
-    assert str(report).startswith("forward(X, W, b): closed form against central differences, float64")
+    assert str(report).startswith("forward(X, W, b): closed form against central differences")
 
 
 def test_of_a_loss_the_numbers_are_the_gradient_itself_and_dloss_still_counts():

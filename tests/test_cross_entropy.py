@@ -9,37 +9,9 @@ import pytest
 import torch
 
 import xwb
+from _losses import REDUCTIONS, K, W, dloss_like, each_dtype, each_reduction, gradient, operands
 from _tolerances import assert_close
 from xwb.layers import _cross_entropy
-
-DTYPES = [np.float32, np.float64]
-REDUCTIONS = ["mean", "sum", "none"]
-K = 5
-W = np.array([0.5, 0.0, 2.0, 1.0, 3.0])
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
-each_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
-
-
-def operands(shape, dtype, seed=0):
-    """Scores, labels that name every class, target probabilities, sample weights with a zero."""
-    rng = np.random.default_rng(seed)
-    N = int(np.prod(shape))
-    Z = (3 * rng.standard_normal((*shape, K))).astype(dtype)
-    y = rng.permutation(np.arange(N) % K).reshape(shape)
-    T = rng.random((*shape, K)).astype(dtype)
-    T /= T.sum(-1, keepdims=True)
-    s = rng.integers(0, 4, shape).astype(dtype)
-    return Z, y, T, s
-
-
-def gradient(loss, Z, *targets, reduction, **options):
-    """Value and dZ, for ones or, with "none", for some dloss of the loss's shape."""
-    value, back = loss(Z, *targets, reduction=reduction, **options)
-    return value, back(dloss_like(value)) if reduction == "none" else back()
-
-
-def dloss_like(value):
-    return np.random.default_rng(1).standard_normal(value.shape).astype(value.dtype)
 
 
 def by_torch(Z, y, reduction, s=None, divisor=None, **options):
@@ -301,7 +273,7 @@ ERRORS = {
     "probabilities of another shape": (
         xwb.ShapeError, r"neither as labels nor as probabilities[\s\S]*\(4, 3\)[\s\S]*\(4, 2\)", T0[:, :2], {},
     ),
-    "ignoring probabilities": (xwb.OptionError, "names a label, and y holds probabilities", T0, {"ignore_index": 0}),
+    "ignoring probabilities": (xwb.OptionError, "is a label, and y holds probabilities", T0, {"ignore_index": 0}),
     "ignore_index no integer": (xwb.OptionError, "ignore_index=0.5 is not an integer", Y0, {"ignore_index": 0.5}),
     "smoothing": (xwb.OptionError, "label_smoothing=1.5 is not between 0 and 1", Y0, {"label_smoothing": 1.5}),
     "smoothing NaN": (xwb.OptionError, "label_smoothing=nan", Y0, {"label_smoothing": np.nan}),

@@ -204,6 +204,12 @@ def test_pickle_and_repr():
         lambda dW: 1 / dW,
         lambda dW: dW**2,
         lambda dW: abs(dW),
+        lambda dW: +dW,
+        lambda dW: ~dW,
+        lambda dW: 5 % dW,
+        lambda dW: divmod(dW, 2),
+        lambda dW: dW * np.array(1j),
+        lambda dW: dW.__setitem__(0, 1),
         lambda dW: dW[0],
         lambda dW: len(dW),
         lambda dW: list(dW),
@@ -280,6 +286,13 @@ class TestAddition:
         for quantity in ("per_example", "per_example_norms", "second_moment"):
             with pytest.raises(xwb.XwbError, match="before adding"):
                 getattr(total, quantity)()
+
+    def test_products_that_do_not_fit_are_named_as_typed(self):
+        dW, _, _ = factored()
+        with pytest.raises(xwb.ShapeError, match=r"dW @ B: dW is \(3, 4\) and B is \(3,\)"):
+            dW @ np.ones(3)
+        with pytest.raises(xwb.ShapeError, match=r"A @ dW: A is \(5, 2\) and dW is \(3, 4\)"):
+            np.ones((5, 2)) @ dW
 
     def test_only_what_fits(self):
         dW, _, _ = factored()

@@ -129,13 +129,6 @@ def test_saved_borrows_the_callers_arrays():
     assert saved.W is W
 
 
-def test_float32_operands_are_not_promoted_by_python_scalars():
-    X, W, b, dY = operands((5, 3), 4, np.float32)
-    Y, back = xwb.linear(X, W, b)
-    assert Y.dtype == np.float32
-    assert {g.dtype for g in back(dY)} == {np.dtype(np.float32)}
-
-
 def test_nan_stays_in_its_row():
     X, W, b, _ = operands((5, 3), 4, np.float64)
     X[2, 1] = np.nan
@@ -154,9 +147,9 @@ def ones(*shape, dtype=np.float64):
         (ones(32, 64), ones(10, 64), ones(10), ["axis d has two sizes", "d = 64", "d = 10", "pass W.T"]),
         (ones(32, 64), ones(63, 10), ones(10), ["axis d has two sizes", "X  (32, 64)   [n, d]   d = 64"]),
         (ones(32, 64), ones(64, 10), ones(9), ["axis m has two sizes", "m = 10", "m = 9"]),
-        (ones(32, 64), ones(64), ones(9), [r"W has the shape (64,)", "[d, m]"]),
-        (np.float64(3.0), ones(64, 2), None, ["X has the shape ()", "[..., d]"]),
-        (ones(32, 64), ones(64, 10), ones(1, 10), ["b has the shape (1, 10)", "[m]"]),
+        (ones(32, 64), ones(64), ones(9), ["W has shape (64,)", "[d, m]"]),
+        (np.float64(3.0), ones(64, 2), None, ["X has shape ()", "[..., d]"]),
+        (ones(32, 64), ones(64, 10), ones(1, 10), ["b has shape (1, 10)", "[m]"]),
     ],
 )
 def test_misfits_name_the_fact_the_shapes_and_the_line(X, W, b, words):
@@ -191,9 +184,9 @@ def test_dtypes_are_refused_with_the_line_to_type(dtypes, line):
 def test_dY_has_to_be_like_Y():
     X, W, b, dY = operands((5, 3), 4, np.float64)
     _, back = xwb.linear(X, W, b)
-    with pytest.raises(xwb.ShapeError, match="dY must have the shape of Y"):
+    with pytest.raises(xwb.ShapeError, match=r"the shape of Y\n    dY  \(5, 3\)   float64\n    Y   \(5, 4\)   float64"):
         back(dY[:, :3])
-    with pytest.raises(xwb.DtypeError, match="float64"):
+    with pytest.raises(xwb.DtypeError, match=r"the dtype of Y[\s\S]*dY = dY.astype\(np.float64\)"):
         back(dY.astype(np.float32))
 
 

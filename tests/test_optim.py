@@ -163,7 +163,7 @@ def test_nothing_is_written_when_something_does_not_fit():
         assert all((v == 0).all() for v in state[-1])
 
     refused(xwb.ShapeError, "4 parameters and 3 gradients", grads=grads[:3])
-    refused(xwb.ShapeError, "parameter 3 has the shape", grads=[*grads[:3], np.ones(5)])
+    refused(xwb.ShapeError, "parameter 3 has shape", grads=[*grads[:3], np.ones(5)])
     frozen = params[3].copy()
     frozen.flags.writeable = False
     refused(ValueError, "read-only", params=[*params[:3], frozen])
@@ -240,7 +240,7 @@ class TestTrain:
         X[7] = np.inf
         arguments = {"loss": xwb.softmax_cross_entropy, "optimizer": xwb.SGD(0.1), "epochs": 1, "batch_size": 5}
         records = []
-        with pytest.raises(xwb.DataError, match="loss is nan at step 2"), np.errstate(invalid="ignore"):
+        with pytest.raises(xwb.DivergedError, match="loss is nan at step 2"), np.errstate(invalid="ignore"):
             records.extend(xwb.train(net, params, X, y, rng=0, shuffle=False, **arguments))
         assert all(np.isfinite(p).all() for p in params)
 

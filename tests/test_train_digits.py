@@ -11,7 +11,7 @@ import pytest
 import xwb
 from xwb import OptionError, RunError
 from xwb.runs import Run, _store
-from xwb.training import Classifier, DigitsJob, DigitsOptions, DivergedError, gradient_problem
+from xwb.training import Classifier, DigitsJob, DigitsOptions, gradient_problem
 
 MODELS = {
     "network": ({}, 0.97),
@@ -86,7 +86,7 @@ def test_same_seed_same_bytes(tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_its_gradients_agree_with_finite_differences(hidden, loss, seed):
     problem = DigitsJob(DigitsOptions(hidden=hidden, loss=loss, seed=seed)).gradient_problem()
-    report = xwb.check((problem.forward, problem.backward), *problem.params)
+    report = xwb.check(problem.layer, *problem.params)
     report.raise_if_wrong()
     assert [row.name for row in report.rows] == [f"{p}{i}" for i in range(1, len(hidden) + 2) for p in "Wb"]
 
@@ -95,13 +95,14 @@ def test_large_parameters_are_sampled_and_a_planted_mistake_is_found():
     job = DigitsJob(DigitsOptions(hidden=(12, 9)))
     problem = gradient_problem(job.classifier, *job.train, seed=0, whole=100, sample=50)
     assert [p.shape for p in problem.params] == [(50,), (12,), (50,), (9,), (9, 10), (10,)]
-    xwb.check((problem.forward, problem.backward), *problem.params).raise_if_wrong()
+    xwb.check(problem.layer, *problem.params).raise_if_wrong()
 
-    def wrong(dloss, *params):
-        grads = problem.backward(dloss, *params)
+    def wrong(dloss, saved):
+        grads = problem.layer.backward(dloss, saved)
         return [*grads[:2], grads[2] * 2, *grads[3:]]
 
-    report = xwb.check((problem.forward, wrong), *problem.params)
+    layer = xwb.Layer("wrong", problem.layer.formula, problem.layer.forward, wrong, inputs=problem.layer.inputs)
+    report = xwb.check(layer, *problem.params)
     assert [row.name for row in report.rows if not row.ok] == ["W2"]
 
 
@@ -135,7 +136,7 @@ def test_leaving_the_loop_keeps_the_best(tmp_path, how):
 @pytest.mark.parametrize("loss", ["softmax", "svm"])
 def test_divergence_is_told_and_leaves_nothing(tmp_path, loss):
     job = DigitsJob(DigitsOptions(lr=1e30, loss=loss))
-    with pytest.raises(DivergedError, match="diverged in epoch 1"):
+    with pytest.raises(xwb.DivergedError, match="diverged in epoch 1"):
         list(job.run(tmp_path / "runs" / "run"))
     assert list(tmp_path.iterdir()) == []
 

@@ -2,6 +2,7 @@
 
 from .core import (
     DataError,
+    DivergedError,
     DtypeError,
     FactoredGradient,
     FormulaError,
@@ -39,6 +40,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "DataError",
+    "DivergedError",
     "DtypeError",
     "FactoredGradient",
     "FormulaError",

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import click
 
 from .. import __version__
-from ..core import ProofError, RunError, XwbError
-from ._output import drop_output
+from ..core import DivergedError, ProofError, RunError, XwbError
+from ._output import complain, drop_output
 from ._predict import predict
 from ._signals import Interrupted, signals_raise
 from ._train import train
@@ -21,7 +21,7 @@ Exit codes:
   1    the work failed or its result is wrong: a gradient check that disagrees,
        a training that diverged, a full disk
   2    a mistake in the call: an option, a file or a folder
-  130  interrupted (Ctrl-C or SIGTERM); what was reached is written"""
+  130  interrupted (Ctrl-C or SIGTERM); what was reached is kept"""
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,34 +43,32 @@ def main(args: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except Interrupted:
-        return _say("interrupted before there was anything to keep; nothing was written", 130)
+        complain("interrupted before there was anything to keep; nothing was written")
+        return 130
     except click.UsageError as error:
         if error.ctx and isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
             click.echo(error.ctx.get_help(), err=True)
             return 2
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-        return _say(error.format_message() + where, 2)
+        complain(error.format_message() + where)
+        return 2
     except click.ClickException as error:
-        return _say(error.format_message(), 2)
+        complain(error.format_message())
+        return 2
     except XwbError as error:
-        return _say(str(error), _code(error))
+        complain(str(error))
+        return _code(error)
     except BrokenPipeError:  # the reader of our output, say head, has seen enough
         drop_output()
         return 0
     except (OSError, MemoryError) as error:
         drop_output()
-        return _say(str(error), 1)
+        complain(str(error))
+        return 1
 
 
 def _code(error: XwbError) -> int:
     """1 where the world failed, 2 where the call was a mistake."""
-    from ..training import DivergedError
-
     cause = error.__cause__
     failed = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
     return 1 if isinstance(error, ProofError | DivergedError) or (isinstance(error, RunError) and failed) else 2
-
-
-def _say(message: str, code: int) -> int:
-    print("xwb:", " ".join(message.split()), file=sys.stderr)
-    return code

@@ -15,6 +15,11 @@ def say(text: str) -> None:
         drop_output()
 
 
+def complain(message: str) -> None:
+    """One line on stderr."""
+    print("xwb:", " ".join(message.split()), file=sys.stderr)
+
+
 def drop_output() -> None:
     """What Python still holds for stdout goes nowhere, instead of failing once more at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

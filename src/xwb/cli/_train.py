@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._output import say
+from ._output import complain, say
 
 if TYPE_CHECKING:
     from ..training import DigitsJob, DigitsOptions, Epoch
@@ -72,12 +72,12 @@ def digits(command: list[str], /, out: Path | None, quiet: bool, **given: Any) -
     tell: Callable[[str], None] = (lambda text: None) if quiet else say
     started = time.perf_counter()
     options = DigitsOptions(**{name: value for name, value in given.items() if value is not None})
-    out = out or default_folder(options)
+    out = out or _default_folder(options)
     refuse_foreign(out)
     job = DigitsJob(options)
 
     problem = job.gradient_problem()
-    report = check((problem.forward, problem.backward), *problem.params)
+    report = check(problem.layer, *problem.params)
     tell(str(report))
     if not report.ok:
         wrong = ", ".join(row.name for row in report.rows if not row.ok)
@@ -97,11 +97,11 @@ def digits(command: list[str], /, out: Path | None, quiet: bool, **given: Any) -
         tell(_conclusion(job, out, page, time.perf_counter() - started))
     if job.status == "finished":
         return 0
-    print(f"xwb: interrupted; the best parameters so far are in {out}", file=sys.stderr)
+    complain(f"interrupted; the best parameters so far are in {out}")
     return 130
 
 
-def default_folder(options: DigitsOptions) -> Path:
+def _default_folder(options: DigitsOptions) -> Path:
     """``runs/digits-seed0``, with what differs from the usual model in the name: ``runs/digits-none-svm-seed0``."""
     from ..training import DigitsOptions
 

@@ -1,12 +1,13 @@
 """What a layer is, and what all rooms share: products, the factored gradient, errors."""
 
 from ._bias import append_ones, fold_bias
-from ._blas import Array, add_scaled, column_sums, in_blas_order, product
+from ._blas import Array, add_scaled, column_sums, in_blas_order, product, refuse_unwritable
 from ._chain import Chain, chain
 from ._clip import clip_per_example
 from ._errors import (
     FLOATS,
     DataError,
+    DivergedError,
     DtypeError,
     FormulaError,
     OptionError,
@@ -27,6 +28,7 @@ __all__ = [
     "Array",
     "Chain",
     "DataError",
+    "DivergedError",
     "DtypeError",
     "FactoredGradient",
     "FormulaError",
@@ -48,6 +50,7 @@ __all__ = [
     "jacobian",
     "one_dtype",
     "product",
+    "refuse_unwritable",
     "shapes_table",
     "two_sizes",
 ]

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+# Bytes of a buffer that stays in a core's cache.
+CACHE = 2**21
+
 
 class _Routines(NamedTuple):
     gemm: Callable[..., Array]
@@ -30,12 +33,18 @@ class _BySciPy(dict[np.dtype[Any], _Routines]):
     def __missing__(self, dtype: np.dtype[Any]) -> _Routines:
         from scipy.linalg import blas
 
-        # Freed at once, never touched: below the size of the largest block freed glibc keeps memory for the next
-        # allocation, and without it the arrays of every step are paged in anew.
-        np.empty(2**25 - 2**16, np.uint8)
+        _keep_freed_memory()
         self[np.dtype(np.float32)] = _Routines(blas.sgemm, blas.sgemv, blas.saxpy)
         self[np.dtype(np.float64)] = _Routines(blas.dgemm, blas.dgemv, blas.daxpy)
-        return self[np.dtype(dtype)]
+        return self[dtype]
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory that one step frees for the next one, instead of paging it in anew.
+
+    Freeing a large block raises the size up to which it does so; 32 MiB, header included, is the most it accepts.
+    """
+    np.empty(2**25 - 2**16, np.uint8)
 
 
 _blas = _BySciPy()
@@ -45,6 +54,13 @@ def in_blas_order(A: Array) -> bool:
     """Whether BLAS can write into the matrix ``A`` as it lies in memory."""
     flags = A.flags
     return (flags.c_contiguous or flags.f_contiguous) and flags.aligned and flags.writeable
+
+
+def refuse_unwritable(out: Array, dtype: np.dtype[Any]) -> None:
+    """Raise NumPy's own error where NumPy would refuse to add ``dtype`` into ``out``: read-only, or of integers."""
+    if not (out.flags.writeable and out.dtype == dtype):
+        nothing = out.reshape(-1)[:0] if out.ndim == 0 else out[:0]
+        np.add(nothing, np.empty(nothing.shape, dtype), out=nothing)
 
 
 def product(A: Array, B: Array, out: Array | None = None, alpha: float = 1.0, beta: float = 0.0) -> Array:
@@ -112,6 +128,6 @@ def add_scaled(out: Array, alpha: float, A: Array) -> None:
         out[start : start + rows] += alpha * A[start : start + rows]
 
 
-def tile_rows(columns: int, rows: int, itemsize: int, budget: int = 2**21) -> int:
-    """How many rows of ``columns`` entries fit in ``budget`` bytes (2 MiB: a buffer that stays in cache)."""
-    return max(1, min(rows, budget // max(1, columns * itemsize)))
+def tile_rows(columns: int, rows: int, itemsize: int) -> int:
+    """How many rows of ``columns`` entries fit in a buffer of `CACHE` bytes, at least one."""
+    return max(1, min(rows, CACHE // max(1, columns * itemsize)))

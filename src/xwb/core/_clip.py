@@ -29,35 +29,63 @@ def clip_per_example(grads: Sequence[Any], max_norm: float) -> Any:
 
     Raises:
         OptionError: c is not positive.
+        ShapeError: the gradients are over different numbers of examples.
         DataError: no factored gradient, a gradient whose examples are not known, or an example whose norm is not
             finite.
     """
     if not max_norm > 0:
-        raise OptionError(f"clip_per_example: the norm has to be positive, not {max_norm}")
+        raise OptionError(f"clip_per_example: max_norm={max_norm!r} is not positive")
     named = hasattr(grads, "_fields")
     entries = list(grads)
     weights = {i: g for i, g in enumerate(entries) if isinstance(g, FactoredGradient)}
     if not weights:
         raise DataError("clip_per_example: no factored gradient among these; pass those of back(dY, factored=True)")
+    squared = {i: np.square(g.per_example_norms()) for i, g in weights.items()}
     counts = {g.examples for g in weights.values()}
-    biases: dict[int, FactoredGradient] = {}
     if len(counts) > 1:
         raise ShapeError(f"clip_per_example: gradients over different numbers of examples, {sorted(counts)}")
+    biases: dict[int, FactoredGradient] = {}
     for i, entry in enumerate(entries):
         if entry is None or i in weights or (named and i == 0):
             continue
         nearest = sorted(weights, key=lambda j: (j > i, abs(i - j)))  # a bias follows its weight
         biases[i] = _bias_gradient(entry, [weights[j] for j in nearest], i)
-    parameters = weights | biases
-    norms = np.sqrt(sum(np.square(gradient.per_example_norms()) for gradient in parameters.values()))
+        squared[i] = np.square(biases[i].per_example_norms())
+    norms = np.sqrt(sum(squared.values()))
     if not np.isfinite(norms).all():
         n = int(np.flatnonzero(~np.isfinite(norms))[0])
         raise DataError(f"clip_per_example: the gradient of example {n} has the norm {norms[n]}")
     factors = np.minimum(1.0, max_norm / np.maximum(norms, np.finfo(np.float64).tiny))
-    for i, gradient in parameters.items():
-        clipped = gradient.scale_examples(factors)
+    for i, gradient in (weights | biases).items():
+        clipped = _scale_examples(gradient, factors)
         entries[i] = np.asarray(clipped)[0] if i in biases else clipped
     return type(grads)._make(entries) if named else entries  # type: ignore[attr-defined]
+
+
+def _scale_examples(gradient: FactoredGradient, factors: Array) -> FactoredGradient:
+    """Σ_n f_n g_n for N factors: the rows of dY are scaled, X stays borrowed."""
+    groups = []
+    start = 0
+    for group in gradient.groups:
+        part = factors[start : start + group[0].examples].astype(gradient.dtype)
+        start += len(part)
+        groups.append(tuple(term._replace(right=term.right * term.by_row(part)) for term in group))
+    return gradient.with_groups(groups)
+
+
+def _uses(gradient: FactoredGradient) -> list[FactoredGradient]:
+    """The gradient split by use, for a tied weight; one entry otherwise."""
+    count = min(len(group) for group in gradient.groups)
+    return [gradient.with_groups([(group[k],) for group in gradient.groups]) for k in range(count)]
+
+
+def _of_ones(gradient: FactoredGradient) -> FactoredGradient:
+    """The gradient of the 1×M weights of a column of ones: the bias's, over the same dY."""
+    groups = [
+        tuple(term._replace(left=np.ones((len(term.left), 1), gradient.dtype)) for term in group)
+        for group in gradient.groups
+    ]
+    return gradient.with_groups(groups)
 
 
 def _bias_gradient(db: Array, owners: Sequence[FactoredGradient], position: int) -> FactoredGradient:
@@ -66,9 +94,9 @@ def _bias_gradient(db: Array, owners: Sequence[FactoredGradient], position: int)
     That dY is a factor of one of ``owners``, or of one use of a tied weight: the one whose rows sum to db.
     """
     for owner in owners:
-        for use in (owner, *owner.uses()):
+        for use in (owner, *_uses(owner)):
             for side in (use, use.T):  # dY is the left factor where the weight was used transposed
-                gradient = side.of_ones()
+                gradient = _of_ones(side)
                 if db.shape == gradient.shape[1:] and _near(np.asarray(gradient)[0], db):
                     return gradient
     raise DataError(

@@ -28,6 +28,10 @@ class DataError(XwbError, ValueError):
     """Values that the computation is not defined for, such as a label out of range."""
 
 
+class DivergedError(DataError):
+    """Training whose loss left the finite numbers."""
+
+
 class FormulaError(XwbError, ValueError):
     """Index notation that cannot be read."""
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ._blas import Array, add_scaled, in_blas_order, product, tile_rows
-from ._errors import ShapeError, XwbError, one_dtype, shapes_table
+from ._blas import Array, add_scaled, in_blas_order, product, refuse_unwritable, tile_rows
+from ._errors import DataError, ShapeError, one_dtype, shapes_table
 
 # Σ|K∘J| / ΣK∘J beyond which the Gram form has lost six of float64's sixteen digits; tiles lose only the root of it.
 CANCELLATION = 1e6
@@ -36,6 +36,10 @@ class Term(NamedTuple):
         each = self.left.shape[0] // self.examples
         return slice(n * each, (n + 1) * each)
 
+    def by_row(self, of_examples: Array) -> Array:
+        """A number per example, (N,), as a column with one per row, R×1."""
+        return np.repeat(of_examples, len(self.left) // max(1, self.examples))[:, None]
+
 
 # Terms over the same examples (a weight used twice). Different groups are different examples, one after the other.
 Group = tuple[Term, ...]
@@ -46,9 +50,9 @@ class _Missing(AttributeError, TypeError):
 
 
 def _is_number(value: Any) -> bool:
-    return (
-        type(value) is float or isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0)
-    )
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and value.dtype.kind in "iuf"
+    return isinstance(value, numbers.Real)
 
 
 def _refuse(what: str) -> NoReturn:
@@ -122,6 +126,14 @@ class FactoredGradient:
         made.dtype = left.dtype
         return made
 
+    def with_groups(self, groups: Sequence[Group]) -> FactoredGradient:
+        """The gradient with these terms, D×M as they say, in the place of its own."""
+        made = self._with(groups)
+        if made._groups:
+            _, left, right, _ = made._groups[0][0]
+            made.shape = (left.shape[1], right.shape[1])
+        return made
+
     def _with(self, groups: Sequence[Group], dense: tuple[float, Array] | None = None) -> FactoredGradient:
         """One of this shape and dtype with other contents."""
         made = object.__new__(FactoredGradient)
@@ -129,11 +141,16 @@ class FactoredGradient:
         made.shape, made.dtype = self.shape, self.dtype
         return made
 
-    def _map(self, change: Callable[[Term], Term]) -> FactoredGradient:
-        """Each term replaced by ``change(term)``; there is no dense part."""
-        return self._with([tuple([change(term) for term in group]) for group in self._groups])
+    def _map(self, change: Callable[[Term], Term], dense: tuple[float, Array] | None) -> FactoredGradient:
+        """Each term replaced by ``change(term)``, and the dense part by ``dense``."""
+        return self._with([tuple([change(term) for term in group]) for group in self._groups], dense)
 
     # What it is
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The terms, those over the same examples together; the next group has the next examples."""
+        return self._groups
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -161,11 +178,17 @@ class FactoredGradient:
             f"{self.nbytes:,} bytes of factors for {dense:,} bytes dense)"
         )
 
+    def borrows(self, array: Array) -> bool:
+        """Whether ``array`` may share memory with a factor: a step into it then needs a `copy`."""
+        for _, left, right, _ in self.terms:
+            if np.may_share_memory(array, left) or np.may_share_memory(array, right):
+                return True
+        return False
+
     def copy(self) -> FactoredGradient:
         """One that owns its arrays: later changes to X or dY do not reach it."""
-        made = self._map(lambda term: Term(term.scale, term.left.copy(), term.right.copy(), term.examples))
-        made._dense = self._dense and (self._dense[0], self._dense[1].copy())
-        return made
+        dense = self._dense and (self._dense[0], self._dense[1].copy())
+        return self._map(lambda term: Term(term.scale, term.left.copy(), term.right.copy(), term.examples), dense)
 
     # The dense matrix, on request and into an array
 
@@ -190,15 +213,9 @@ class FactoredGradient:
         """
         if out.shape != self.shape:
             raise ShapeError(f"a gradient of shape {self.shape} cannot be added into an array of shape {out.shape}")
-        same_dtype = out.dtype == self.dtype
-        if not (same_dtype and out.flags.writeable):
-            np.add(out[:0], np.empty((0, self.shape[1]), self.dtype), out=out[:0])  # NumPy refuses what it refuses
-        terms = self.terms
-        for _, left, right, _ in terms:
-            if np.may_share_memory(out, left) or np.may_share_memory(out, right):
-                terms = self.copy().terms  # BLAS would read what it writes
-                break
-        if same_dtype and in_blas_order(out):
+        refuse_unwritable(out, self.dtype)
+        terms = self.copy().terms if self.borrows(out) else self.terms  # BLAS would read what it writes
+        if out.dtype == self.dtype and in_blas_order(out):
             for scale, left, right, _ in terms:
                 product(left.T, right, out, alpha * scale, beta)
                 beta = 1.0
@@ -239,8 +256,8 @@ class FactoredGradient:
 
     def _scaled(self, number: Any) -> FactoredGradient:
         factor = float(number)
-        groups = [tuple([Term(factor * s, left, right, n) for s, left, right, n in group]) for group in self._groups]
-        return self._with(groups, self._dense and (factor * self._dense[0], self._dense[1]))
+        dense = self._dense and (factor * self._dense[0], self._dense[1])
+        return self._map(lambda term: Term(factor * term.scale, term.left, term.right, term.examples), dense)
 
     def __mul__(self, other: Any) -> FactoredGradient:
         return self._scaled(other) if _is_number(other) else _refuse("multiplication by anything but a number")
@@ -291,8 +308,8 @@ class FactoredGradient:
     @property
     def T(self) -> FactoredGradient:
         """The transpose, M×D: the factors change sides."""
-        made = self._map(lambda term: Term(term.scale, term.right, term.left, term.examples))
-        made._dense = self._dense and (self._dense[0], self._dense[1].T)
+        dense = self._dense and (self._dense[0], self._dense[1].T)
+        made = self._map(lambda term: Term(term.scale, term.right, term.left, term.examples), dense)
         made.shape = (self.shape[1], self.shape[0])
         return made
 
@@ -316,7 +333,13 @@ class FactoredGradient:
 
     def __rmatmul__(self, other: Any) -> Array:
         """``A @ dW`` as (A Xᵀ) dY."""
-        return (self.T @ np.asarray(other).T).T
+        A = np.asarray(other)
+        one_dtype("A @ dW", A=A, dW=self)
+        if A.ndim not in (1, 2) or A.shape[-1] != self.shape[0]:
+            raise ShapeError(
+                f"A @ dW: A is {A.shape} and dW is {self.shape}; A has to end with an axis of {self.shape[0]}"
+            )
+        return (self.T @ A.T).T
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         """The operators with an array or a NumPy scalar on the left, ``W -= dW`` above all."""
@@ -383,7 +406,7 @@ class FactoredGradient:
 
     def _known_examples(self, quantity: str) -> None:
         if self._dense:
-            raise XwbError(
+            raise DataError(
                 f"{quantity}: the examples are not known any more; adding micro-batches made a dense matrix, which "
                 "was smaller than the factors. Take per-example quantities before adding"
             )
@@ -436,33 +459,6 @@ class FactoredGradient:
                     moment += np.square(dense, out=dense)
         return moment
 
-    def scale_examples(self, factors: Array) -> FactoredGradient:
-        """Σ_n f_n g_n for N factors: the rows of dY are scaled, X stays borrowed."""
-        self._known_examples("scale_examples")
-        groups: list[Group] = []
-        start = 0
-        for group in self._groups:
-            part = factors[start : start + group[0].examples].astype(self.dtype)
-            start += len(part)
-            groups.append(
-                tuple(
-                    t._replace(right=t.right * np.repeat(part, len(t.right) // max(1, t.examples))[:, None])
-                    for t in group
-                )
-            )
-        return self._with(groups)
-
-    def uses(self) -> list[FactoredGradient]:
-        """The gradient split by use, for a tied weight; one entry otherwise."""
-        count = min((len(group) for group in self._groups), default=0)
-        return [self._with([(group[k],) for group in self._groups]) for k in range(count)]
-
-    def of_ones(self) -> FactoredGradient:
-        """The gradient of the 1×M weights of a column of ones: the bias's, over the same dY."""
-        made = self._map(lambda term: term._replace(left=np.ones((len(term.left), 1), self.dtype)))
-        made.shape = (1, self.shape[1])
-        return made
-
 
 def _refuses(operator: str) -> Any:
     def refuse(self: FactoredGradient, *_: Any) -> NoReturn:
@@ -471,21 +467,14 @@ def _refuses(operator: str) -> Any:
     return refuse
 
 
-for _operator in (
-    *("__sub__", "__rsub__", "__pow__", "__rpow__", "__mod__", "__floordiv__", "__rtruediv__", "__abs__"),
-    *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"),
-    *(
-        "__getitem__",
-        "__setitem__",
-        "__iter__",
-        "__len__",
-        "__contains__",
-        "__float__",
-        "__int__",
-        "__complex__",
-    ),
-):
-    setattr(FactoredGradient, _operator, _refuses(_operator))
+# Python's operators and conversions outside the closed set.
+_OUTSIDE = (
+    "sub rsub mod rmod floordiv rfloordiv divmod rdivmod pow rpow rtruediv and rand or ror xor rxor "
+    "lshift rlshift rshift rrshift pos abs invert round eq ne lt le gt ge "
+    "len iter contains getitem setitem delitem float int complex index"
+)
+for _name in _OUTSIDE.split():
+    setattr(FactoredGradient, f"__{_name}__", _refuses(f"__{_name}__"))
 
 
 def _row_norms(A: Array) -> Array:

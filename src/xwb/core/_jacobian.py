@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._blas import Array
-from ._errors import OptionError, XwbError
+from ._errors import OptionError
 from ._layer import Layer, Loss
 
 
@@ -32,21 +32,22 @@ def jacobian(
         options: the layer's options.
 
     Raises:
-        XwbError: the Jacobian would be larger than the budget; says its entries and bytes.
-        OptionError: ``wrt`` names no input, or one without a gradient.
+        OptionError: the Jacobian would be larger than the budget, its entries and bytes are said; or ``wrt`` names no
+            input with a gradient.
     """
     differentiable = layer.inputs[:1] if isinstance(layer, Loss) else layer.inputs
     wrt = differentiable[0] if wrt is None else wrt
-    given = dict(zip(layer.inputs, arrays, strict=False))
-    if wrt not in differentiable or given.get(wrt) is None:
+    given = {name: array for name, array in zip(layer.inputs, arrays, strict=False) if array is not None}
+    possible = [name for name in differentiable if name in given]
+    if wrt not in possible:
         raise OptionError(
-            f"jacobian: {layer.call} has no gradient of {wrt!r} here; wrt is one of {', '.join(differentiable)}"
+            f"jacobian: {layer.call} has no gradient of {wrt!r} here; wrt is one of {', '.join(possible)}"
         )
     value, back = layer(*arrays, **options)
     Y, X = np.asarray(value), np.asarray(given[wrt])
     entries = Y.size * X.size
     if entries * Y.itemsize > max_bytes:
-        raise XwbError(
+        raise OptionError(
             f"jacobian: ∂Y/∂{wrt} of {layer.name} has {Y.shape} × {X.shape} = {entries:,} entries, "
             f"{_bytes(entries * Y.itemsize)} in {Y.dtype}; the budget max_bytes={max_bytes} is {_bytes(max_bytes)}.\n"
             "You never need it: back(dY) is its product with dY."

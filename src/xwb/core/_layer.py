@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from ._blas import Array
-from ._errors import OptionError, ShapeError, XwbError
+from ._errors import OptionError, ShapeError
 
 Variants = Iterable[tuple[dict[str, Any], str]]
 
@@ -56,33 +56,6 @@ class _Rule:
         """The value, and what backward needs: ``(Y, saved)``. ``saved`` borrows the caller's arrays."""
         value: tuple[Any, Any] = self._forward(*arrays, **options)
         return value
-
-    def with_options(self, **options: Any) -> Self:
-        """The same layer with options fixed, to stand in a chain: ``gelu.with_options(approximate="tanh")``.
-
-        Its formula is that of the matching entry of `variants`.
-
-        Raises:
-            OptionError: an unknown option, or a combination for which no variant states a formula.
-        """
-        for option in options:
-            if option not in self.options:
-                known = ", ".join(self.options) or "none"
-                raise OptionError(f"{self.call} has no option {option!r}; its options: {known}")
-        everything = {**self.options, **options}
-        stated = [
-            formula
-            for variant, formula in (({}, self.formula), *self.variants)
-            if {**self.options, **variant} == everything
-        ]
-        if not stated:
-            raise OptionError(f"{self.call} states no formula for {options}; see {self.name}.variants")
-        fixed = copy.copy(self)
-        fixed.formula = stated[0]
-        fixed.variants = ()
-        fixed.options = {name: default for name, default in self.options.items() if name not in options}
-        fixed._forward = functools.partial(self._forward, **options)
-        return fixed
 
 
 class Layer(_Rule):
@@ -160,6 +133,33 @@ class Layer(_Rule):
             passed["factored"] = factored
         return self._gradients(*self._in_order(self._backward(dY, saved, **passed), needs))
 
+    def with_options(self, **options: Any) -> Self:
+        """The same layer with options fixed, to stand in a chain: ``gelu.with_options(approximate="tanh")``.
+
+        Its formula is that of the matching entry of `variants`.
+
+        Raises:
+            OptionError: an unknown option, or a combination for which no variant states a formula.
+        """
+        for option in options:
+            if option not in self.options:
+                known = ", ".join(self.options) or "none"
+                raise OptionError(f"{self.call} has no option {option!r}; its options: {known}")
+        everything = {**self.options, **options}
+        stated = [
+            formula
+            for variant, formula in (({}, self.formula), *self.variants)
+            if {**self.options, **variant} == everything
+        ]
+        if not stated:
+            raise OptionError(f"{self.call} states no formula for {options}; see {self.name}.variants")
+        fixed = copy.copy(self)
+        fixed.formula = stated[0]
+        fixed.variants = ()
+        fixed.options = {name: default for name, default in self.options.items() if name not in options}
+        fixed._forward = functools.partial(self._forward, **options)
+        return fixed
+
     def init(self, sizes: Sequence[int], *, rng: Any, dtype: Any = np.float32, then: str | None = None) -> list[Array]:
         """Fresh parameters for ``sizes = (inputs, outputs)``, in the order of `params`.
 
@@ -172,7 +172,7 @@ class Layer(_Rule):
         if not self.params:
             return []
         if self._init is None:
-            raise XwbError(
+            raise OptionError(
                 f"{self.call} does not say how {', '.join(self.params)} start; make these arrays yourself, "
                 "or give the layer an init: Layer(..., init=...)"
             )
@@ -201,7 +201,14 @@ class Layer(_Rule):
 class Loss(_Rule):
     """A function from scores and targets to a number, with the gradient of the scores alone.
 
-    ``forward(Z, y, **options) -> (loss, saved)``, ``backward(dloss, saved) -> dZ``. Called::
+    Args:
+        name, formula, inputs: as for a `Layer`.
+        forward: ``forward(Z, y, **options) -> (loss, saved)``, the scores before the targets.
+        backward: ``backward(dloss, saved) -> dZ``.
+        variants: ``(options, formula)``; a formula that reads ``sample_weight`` or ``class_weight`` is that of a call
+            which passes them, and one that reads ``y[n,k]`` that of targets which are probabilities.
+
+    Called::
 
         loss, back = softmax_cross_entropy(Z, y)
         dZ = back()                    # back(dloss) scales

@@ -9,16 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import FLOATS, Array, Layer, OptionError, ShapeError, one_dtype
-from ._operands import check_dY
-
-
-def _floating(call: str, X: Any) -> Array:
-    given: Array = np.asarray(X)
-    if given.dtype not in FLOATS:
-        one_dtype(call, X=given)
-    return given
-
+from ..core import Array, Layer, ShapeError
+from ._operands import check_choice, check_dY, check_floating
 
 # --------------------------------------------------------------------------------------------------------------- relu
 
@@ -26,7 +18,7 @@ def _floating(call: str, X: Any) -> Array:
 class ReluSaved(NamedTuple):
     """Y decides where the gradient passes: Y > 0 exactly where X > 0."""
 
-    Y: Array
+    Y: Array  # (...)
 
 
 def _relu_forward(X: Any) -> tuple[Array, ReluSaved]:
@@ -36,7 +28,8 @@ def _relu_forward(X: Any) -> tuple[Array, ReluSaved]:
         X: any shape, float32 or float64; ±inf allowed.
 
     Returns:
-        Y, like X. The gradient at X = 0 is 0, the choice of PyTorch and JAX.
+        Y, like X. The gradient at X = 0 is 0, the choice of PyTorch and JAX. ``saved`` holds Y itself: changing Y
+        before ``back`` changes the result.
 
     Raises:
         DtypeError: X is neither float32 nor float64, or dY is not of Y's dtype.
@@ -44,7 +37,7 @@ def _relu_forward(X: Any) -> tuple[Array, ReluSaved]:
 
     Source: Nair and Hinton 2010, Rectified linear units improve restricted Boltzmann machines.
     """
-    X = _floating("relu(X)", X)
+    X = check_floating("relu(X)", "X", X)
     Y = np.asarray(np.maximum(X, 0))
     return Y, ReluSaved(Y)
 
@@ -65,7 +58,7 @@ relu = Layer("relu", "Y[...] = relu(X[...])", _relu_forward, _relu_backward)
 class TanhSaved(NamedTuple):
     """tanh′ is a function of Y alone."""
 
-    Y: Array
+    Y: Array  # (...)
 
 
 def _tanh_forward(X: Any) -> tuple[Array, TanhSaved]:
@@ -75,7 +68,7 @@ def _tanh_forward(X: Any) -> tuple[Array, TanhSaved]:
         X: any shape, float32 or float64; ±inf allowed.
 
     Returns:
-        Y, like X.
+        Y, like X. ``saved`` holds Y itself: changing Y before ``back`` changes the result.
 
     Raises:
         DtypeError: X is neither float32 nor float64, or dY is not of Y's dtype.
@@ -83,7 +76,7 @@ def _tanh_forward(X: Any) -> tuple[Array, TanhSaved]:
 
     Source: LeCun, Bottou, Orr and Müller 1998, Efficient BackProp, section 4.4.
     """
-    X = _floating("tanh(X)", X)
+    X = check_floating("tanh(X)", "X", X)
     Y = np.asarray(np.tanh(X))
     return Y, TanhSaved(Y)
 
@@ -107,7 +100,7 @@ tanh = Layer("tanh", "Y[...] = tanh(X[...])", _tanh_forward, _tanh_backward)
 class SigmoidSaved(NamedTuple):
     """The derivative is a function of Y alone."""
 
-    Y: Array
+    Y: Array  # (...)
 
 
 def _sigmoid_forward(X: Any) -> tuple[Array, SigmoidSaved]:
@@ -117,17 +110,18 @@ def _sigmoid_forward(X: Any) -> tuple[Array, SigmoidSaved]:
         X: any shape, float32 or float64; ±inf allowed.
 
     Returns:
-        Y, like X.
+        Y, like X. ``saved`` holds Y itself: changing Y before ``back`` changes the result.
 
     Raises:
         DtypeError: X is neither float32 nor float64, or dY is not of Y's dtype.
         ShapeError: dY has not Y's shape.
 
-    Source: `scipy.special.expit`.
+    Source: Rumelhart, Hinton and Williams 1986, Learning representations by back-propagating errors; computed by
+    `scipy.special.expit`.
     """
     from scipy.special import expit  # here, so that `import xwb` does not pay for SciPy
 
-    X = _floating("sigmoid(X)", X)
+    X = check_floating("sigmoid(X)", "X", X)
     Y = np.asarray(expit(X))
     return Y, SigmoidSaved(Y)
 
@@ -195,7 +189,7 @@ _GATES = {"none": _normal_gate, "tanh": _tanh_gate}
 class GeluSaved(NamedTuple):
     """X is the caller's array, borrowed: the gate is cheaper to compute again than to keep."""
 
-    X: Array
+    X: Array  # (...)
     approximate: str
 
 
@@ -208,6 +202,7 @@ def _gelu_forward(X: Any, *, approximate: str = "none") -> tuple[Array, GeluSave
 
     Returns:
         Y, like X, accurate also in the negative tail. Y is 0 at X = −inf, the limit, where PyTorch returns NaN.
+        ``saved`` borrows X: changing X before ``back`` changes the result.
 
     Raises:
         DtypeError: X is neither float32 nor float64, or dY is not of Y's dtype.
@@ -216,9 +211,8 @@ def _gelu_forward(X: Any, *, approximate: str = "none") -> tuple[Array, GeluSave
 
     Source: Hendrycks and Gimpel 2016, arXiv:1606.08415; `scipy.special.ndtr`.
     """
-    X = _floating("gelu(X)", X)
-    if approximate not in _GATES:
-        raise OptionError(f"gelu(X): approximate={approximate!r} is none of 'none', 'tanh'")
+    X = check_floating("gelu(X)", "X", X)
+    check_choice("gelu(X)", "approximate", approximate, _GATES)
     gate, _ = _GATES[approximate](X, with_slope=False)
     Y = np.maximum(X, np.finfo(X.dtype).min, out=np.empty_like(X))  # −inf · 0 would be NaN
     Y *= gate
@@ -257,7 +251,7 @@ gelu = Layer(
 class SoftmaxSaved(NamedTuple):
     """The gradient needs the probabilities alone."""
 
-    Y: Array
+    Y: Array  # (..., K)
 
 
 def _softmax_forward(X: Any) -> tuple[Array, SoftmaxSaved]:
@@ -268,7 +262,7 @@ def _softmax_forward(X: Any) -> tuple[Array, SoftmaxSaved]:
             −inf has probability 0. A row that is −inf throughout, or that holds +inf, is NaN, as in PyTorch and JAX.
 
     Returns:
-        Y, like X; each row sums to 1.
+        Y, like X; each row sums to 1. ``saved`` holds Y itself: changing Y before ``back`` changes the result.
 
     Raises:
         DtypeError: X is neither float32 nor float64, or dY is not of Y's dtype.
@@ -276,7 +270,7 @@ def _softmax_forward(X: Any) -> tuple[Array, SoftmaxSaved]:
 
     Source: Bridle 1990, Probabilistic interpretation of feedforward classification network outputs.
     """
-    X = _floating("softmax(X)", X)
+    X = check_floating("softmax(X)", "X", X)
     if X.ndim == 0:
         raise ShapeError("softmax(X): X is a single number, shape (); its last axis is normalised, so it needs one")
     with np.errstate(invalid="ignore"):  # inf − inf in the rows that are NaN

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, DtypeError, Loss, OptionError, ShapeError, one_dtype, shapes_table
+from ._operands import check_choice
 from ._reduction import (
     REDUCTIONS,
     Weight,
@@ -17,7 +18,7 @@ from ._reduction import (
     reduce_examples,
     times,
 )
-from ._targets import check_choice, check_scores, positions, read_labels
+from ._targets import check_scores, positions, read_labels
 
 CALL = "softmax_cross_entropy(Z, y)"
 
@@ -144,6 +145,9 @@ def _forward(
         DtypeError: Z is not float32 or float64; labels are not integers; probabilities are not of Z's dtype.
         DataError: a label outside 0..K−1; a weight that is negative or not finite.
         OptionError: an unknown reduction; ε outside 0..1; ignore_index not an integer, or given with probabilities.
+
+    Source: Bridle 1989, Training stochastic model recognition algorithms as networks can lead to maximum mutual
+    information estimation of parameters.
     """
     Z, y = check_scores(CALL, "Z", Z), np.asarray(y)
     check_choice(CALL, "reduction", reduction, REDUCTIONS)
@@ -162,7 +166,7 @@ def _forward(
         Q: Weight = (1.0 - smoothing) * share + smooth
         counted = s if w is None else both(s, share)
     else:
-        labels, used = read_labels(CALL, ("Z", "y"), Z, y, _integer(ignore_index), skips=True)
+        labels, used = read_labels(CALL, ("Z", "y", "k"), Z, y, _integer(ignore_index), skips=True)
         if used is not None:
             s = both(s, used.astype(Z.dtype))
         hit: Weight = 1.0 - smoothing if w is None else (1.0 - smoothing) * w[labels]
@@ -175,6 +179,19 @@ def _forward(
     losses -= cross
     loss, scale = reduce_examples(losses, s, counted, reduction, shape)
     return loss, CrossEntropySaved(E.reshape(Z.shape), S, Q, target, scale, reduction)
+
+
+def _backward(dloss: Any, saved: CrossEntropySaved) -> Array:
+    """``dZ_nk = c_n (p_nk Σ_j q_nj − q_nk)``, with c_n = dloss × the example's factor in the loss."""
+    E, S, Q, target, scale, reduction = saved
+    c = dloss_by_example(CALL, dloss, scale, reduction, E.shape[:-1], E.dtype)
+    if isinstance(scale, float) and scale == 0.0:
+        return np.zeros_like(E)
+    dZ: Array = E.reshape(-1, E.shape[-1]) * (c * Q / S)[:, None]
+    target.subtract(dZ, c)
+    if not isinstance(scale, float) and (unused := scale == 0).any():
+        dZ[unused] = 0  # whatever their scores: 0 · NaN is NaN
+    return dZ.reshape(E.shape)
 
 
 def _softmax(Z: Array, target: Labels | Probabilities) -> tuple[Array, Array, Array]:
@@ -198,19 +215,6 @@ def _softmax_rows(Z: Array, E: Array, target: Labels | Probabilities) -> tuple[A
     cross = target.dot(E)
     np.exp(E, E)
     return np.add.reduce(E, 1), cross
-
-
-def _backward(dloss: Any, saved: CrossEntropySaved) -> Array:
-    """``dZ_nk = c_n (p_nk Σ_j q_nj − q_nk)``, with c_n = dloss × the example's factor in the loss."""
-    E, S, Q, target, scale, reduction = saved
-    c = dloss_by_example(CALL, dloss, scale, reduction, E.shape[:-1], E.dtype)
-    if isinstance(scale, float) and scale == 0.0:
-        return np.zeros_like(E)
-    dZ: Array = E.reshape(-1, E.shape[-1]) * (c * Q / S)[:, None]
-    target.subtract(dZ, c)
-    if not isinstance(scale, float) and (unused := scale == 0).any():
-        dZ[unused] = 0  # whatever their scores: 0 · NaN is NaN
-    return dZ.reshape(E.shape)
 
 
 def _column(c: Weight) -> Any:
@@ -239,7 +243,7 @@ def _probabilities(Z: Array, T: Array, ignore_index: int | None) -> Array:
         one_dtype(CALL, Z=Z, y=T)
     if ignore_index is not None:
         raise OptionError(
-            f"{CALL}: ignore_index={ignore_index!r} names a label, and y holds probabilities; "
+            f"{CALL}: ignore_index={ignore_index!r} is a label, and y holds probabilities; "
             "leave examples out with sample_weight = 0"
         )
     return T.reshape(-1, T.shape[-1])

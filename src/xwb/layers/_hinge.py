@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, Loss, OptionError
+from ._operands import check_choice
 from ._reduction import (
     REDUCTIONS,
     Weight,
@@ -17,7 +18,7 @@ from ._reduction import (
     reduce_examples,
     scale_rows,
 )
-from ._targets import check_choice, check_scores, positions, read_labels
+from ._targets import check_scores, positions, read_labels
 
 CALL = "multiclass_hinge(Z, y)"
 KINDS = ("weston_watkins", "crammer_singer")
@@ -82,6 +83,9 @@ def _forward(
         DtypeError: Z is not float32 or float64; labels are not integers.
         DataError: a label outside 0..K−1; a weight that is negative or not finite.
         OptionError: an unknown kind or reduction; a margin that is not finite.
+
+    Source: Weston and Watkins 1999, Support vector machines for multi-class pattern recognition; Crammer and Singer
+    2001, On the algorithmic implementation of multiclass kernel-based vector machines.
     """
     Z, y = check_scores(CALL, "Z", Z), np.asarray(y)
     check_choice(CALL, "kind", kind, KINDS)
@@ -91,7 +95,7 @@ def _forward(
     shape, K = Z.shape[:-1], Z.shape[-1]
     s = check_weight(CALL, "sample_weight", sample_weight, shape, Z.dtype, "example")
     w = check_weight(CALL, "class_weight", class_weight, (K,), Z.dtype, "class")
-    labels, _ = read_labels(CALL, ("Z", "y"), Z, y)
+    labels, _ = read_labels(CALL, ("Z", "y", "k"), Z, y)
     weight = both(s, None if w is None else w[labels])
 
     position = positions(labels, K)
@@ -110,6 +114,15 @@ def _forward(
     return loss, HingeSaved(A.reshape(Z.shape), slope, position, scale, reduction, Z.dtype)
 
 
+def _backward(dloss: Any, saved: HingeSaved) -> Array:
+    """``dZ_nj = c_n slope_n A_nj`` for j ≠ y_n, and ``dZ_{n, y_n} = −Σ_{j ≠ y_n} dZ_nj``."""
+    A, slope, position, scale, reduction, dtype = saved
+    c = dloss_by_example(CALL, dloss, scale, reduction, A.shape[:-1], dtype)
+    dZ = scale_rows(A.reshape(-1, A.shape[-1]), c * slope, dtype)
+    dZ.reshape(-1)[position] = -np.add.reduce(dZ, 1)
+    return dZ.reshape(A.shape)
+
+
 def _violations(Z: Array, labels: Array, position: Array, margin: float) -> Array:
     """``h_nj = max(0, margin + Z_nj − Z_{n, y_n})``, and 0 at the labels: a new N×K array."""
     right = Z[np.arange(labels.size), labels][:, None]
@@ -121,15 +134,6 @@ def _violations(Z: Array, labels: Array, position: Array, margin: float) -> Arra
     if np.isneginf(right).any():
         H[np.isneginf(Z)] = 0  # −inf − (−inf)
     return H
-
-
-def _backward(dloss: Any, saved: HingeSaved) -> Array:
-    """``dZ_nj = c_n slope_n A_nj`` for j ≠ y_n, and ``dZ_{n, y_n} = −Σ_{j ≠ y_n} dZ_nj``."""
-    A, slope, position, scale, reduction, dtype = saved
-    c = dloss_by_example(CALL, dloss, scale, reduction, A.shape[:-1], dtype)
-    dZ = scale_rows(A.reshape(-1, A.shape[-1]), c * slope, dtype)
-    dZ.reshape(-1)[position] = -np.add.reduce(dZ, 1)
-    return dZ.reshape(A.shape)
 
 
 def _formula(kind: str, squared: bool, margin: str = "1") -> str:

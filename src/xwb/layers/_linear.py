@@ -28,13 +28,13 @@ CALL = "linear(X, W, b)"
 class LinearSaved(NamedTuple):
     """What backward needs; X and W are the caller's arrays."""
 
-    X: Array
-    W: Array
+    X: Array  # (..., D)
+    W: Array  # (D, M)
     has_b: bool
 
 
-def forward(X: Array, W: Array, b: Array | None = None) -> tuple[Array, LinearSaved]:
-    """Y = XW + b (sources 000, 004).
+def _forward(X: Array, W: Array, b: Array | None = None) -> tuple[Array, LinearSaved]:
+    """``Y = XW + b``.
 
     Args:
         X: (..., D), float32 or float64; the leading axes are the examples'.
@@ -42,11 +42,12 @@ def forward(X: Array, W: Array, b: Array | None = None) -> tuple[Array, LinearSa
         b: (M,), same dtype, or None.
 
     Returns:
-        Y, (..., M), C-ordered, and ``saved``, which borrows X and W: changing one before ``backward`` changes the
-        result.
+        Y, (..., M), C-ordered, and ``saved``, which borrows X and W: changing one before ``back`` changes the result.
 
     Raises:
         ShapeError, DtypeError: the operands do not fit together.
+
+    Source: 000, 004 (docs/conventions.md).
     """
     X, W = np.asarray(X), np.asarray(W)
     dtype = X.dtype
@@ -65,19 +66,24 @@ def forward(X: Array, W: Array, b: Array | None = None) -> tuple[Array, LinearSa
     return (Y if X.ndim == 2 else Y.reshape(*X.shape[:-1], W.shape[1])), LinearSaved(X, W, b is not None)
 
 
-def backward(
+def _backward(
     dY: Array, saved: LinearSaved, needs: Sequence[str] = ("X", "W", "b"), factored: bool = False
 ) -> tuple[Array | None, Array | FactoredGradient | None, Array | None]:
-    """dX = dY Wᵀ, dW = Xᵀ dY, db = Σ dY over the examples (sources 000 to 004).
+    """``dX = dY Wᵀ``, ``dW = Xᵀ dY``, ``db = Σ dY`` over the examples.
 
     Args:
         dY: (..., M), the shape and dtype of Y.
-        saved: from `forward`.
+        saved: from `_forward`.
         needs: the gradients wanted; the others are None.
         factored: dW as the pair (X, dY) that it is a product of.
 
     Returns:
         dX (..., D), dW (D, M) and db (M,); db is None if there was no b.
+
+    Raises:
+        ShapeError, DtypeError: dY is not like Y.
+
+    Source: 000 to 004 (docs/conventions.md).
     """
     X, W, has_b = saved
     M = W.shape[1]
@@ -111,7 +117,7 @@ def _misfit(X: Array, W: Array, b: Array | None) -> ShapeError:
         axes = {"X": X.ndim > 0, "W": W.ndim == 2, "b": b is None or b.ndim == 1}
         wrong = next(name for name, right in axes.items() if not right)
         shape, indices = shapes[wrong]
-        return ShapeError(f"{CALL}: {wrong} has the shape {shape}, and {FORMULA} wants {indices}")
+        return ShapeError(f"{CALL}: {wrong} has shape {shape}, and {FORMULA} wants {indices}")
     D, M = W.shape
     if X.shape[-1] != D:
         more = [f"{FORMULA} sums over d, so both must agree."]
@@ -127,7 +133,7 @@ def _misfit(X: Array, W: Array, b: Array | None) -> ShapeError:
     return two_sizes(CALL, "m", sizes, f"{FORMULA} adds b[m] to every row, so both must agree.")
 
 
-def init(sizes: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype[Any], then: str | None) -> list[Array]:
+def _init(sizes: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype[Any], then: str | None) -> list[Array]:
     """W and b = 0 for (D, M): He et al. 2015 (arXiv:1502.01852) before relu, std √(2/D); else Glorot and Bengio
     2010, uniform in ±√(6/(D + M))."""
     D, M = sizes
@@ -139,4 +145,4 @@ def init(sizes: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype[Any],
     return [W.astype(dtype), np.zeros(M, dtype)]
 
 
-linear = Layer("linear", FORMULA, forward, backward, init=init)
+linear = Layer("linear", FORMULA, _forward, _backward, init=_init)

@@ -1,12 +1,36 @@
-"""What every backward asks of dY."""
+"""What layers and losses ask of their operands."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from ..core import Array, DtypeError, ShapeError
+from ..core import FLOATS, Array, DtypeError, OptionError, ShapeError, one_dtype, shapes_table
+
+
+def check_floating(call: str, name: str, X: Any) -> Array:
+    """``X`` as an array, once it is float32 or float64.
+
+    Raises:
+        DtypeError: another dtype, with the line to type.
+    """
+    given: Array = np.asarray(X)
+    if given.dtype not in FLOATS:
+        one_dtype(call, **{name: given})
+    return given
+
+
+def check_choice(call: str, option: str, value: object, allowed: Iterable[str]) -> None:
+    """Nothing, once ``value`` is one of those allowed.
+
+    Raises:
+        OptionError: another value, with the list.
+    """
+    choices = tuple(allowed)
+    if value not in choices:
+        raise OptionError(f"{call}: {option}={value!r} is none of {', '.join(map(repr, choices))}")
 
 
 def check_dY(call: str, dY: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -17,11 +41,12 @@ def check_dY(call: str, dY: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -
         DtypeError: another dtype, with the line to type.
     """
     given: Array = np.asarray(dY)
+    if given.shape == shape and given.dtype == dtype:
+        return given
+    table = shapes_table([("dY", given.shape, str(given.dtype)), ("Y", shape, str(dtype))])
     if given.shape != shape:
-        raise ShapeError(f"{call}: dY must have the shape of Y\n    dY  {given.shape}\n    Y   {shape}")
-    if given.dtype != dtype:
-        raise DtypeError(
-            f"{call}: dY is {given.dtype} and Y is {dtype}\n"
-            f"Results keep one floating dtype; type  dY = dY.astype(np.{dtype})"
-        )
-    return given
+        raise ShapeError(f"{call}: dY must have the shape of Y\n{table}\nNothing is broadcast.")
+    raise DtypeError(
+        f"{call}: dY must have the dtype of Y\n{table}\n"
+        f"Results keep one floating dtype; type  dY = dY.astype(np.{dtype})"
+    )

@@ -15,9 +15,15 @@ Weight = float | Array
 
 
 def check_weight(
-    call: str, option: str, weight: Any, shape: tuple[int, ...], dtype: np.dtype[Any], letters: str
+    call: str, option: str, weight: Any, shape: tuple[int, ...], dtype: np.dtype[Any], each: str
 ) -> Array | None:
     """A weight option as a flat array of ``dtype``; None stays None.
+
+    Args:
+        call, option: how messages call the function and the option.
+        weight: what was passed for it.
+        shape, dtype: the shape it has to have, and the dtype it gets.
+        each: what has one weight, "example" or "class", for the message.
 
     Raises:
         ShapeError: not exactly ``shape``; nothing is broadcast.
@@ -31,8 +37,7 @@ def check_weight(
         raise DtypeError(f"{call}: {option} is {given.dtype}, and weights are real numbers")
     if given.shape != shape:
         raise ShapeError(
-            f"{call}: {option} has shape {given.shape} and needs {shape}, one weight per {letters}; "
-            "nothing is broadcast"
+            f"{call}: {option} has shape {given.shape} and needs {shape}, one weight per {each}; nothing is broadcast"
         )
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is refused as that
         flat: Array = given.reshape(-1).astype(dtype, copy=False)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, Loss, OptionError, ShapeError, one_dtype, shapes_table
+from ._operands import check_choice
 from ._reduction import (
     REDUCTIONS,
     Weight,
@@ -16,7 +17,7 @@ from ._reduction import (
     reduce_examples,
     scale_rows,
 )
-from ._targets import check_choice, check_scores, positions, read_labels
+from ._targets import check_scores, positions, read_labels
 
 CALL = "squared_error(Y, T)"
 
@@ -62,6 +63,8 @@ def _forward(
         DtypeError: Y is not float32 or float64; T is neither of Y's dtype nor of integers.
         DataError: a label outside 0..M−1; a weight that is negative or not finite.
         OptionError: an unknown reduction; class_weight with targets that are no labels.
+
+    Source: Legendre 1805, the method of least squares.
     """
     Y, T = check_scores(CALL, "Y", Y), np.asarray(T)
     check_choice(CALL, "reduction", reduction, REDUCTIONS)
@@ -73,7 +76,7 @@ def _forward(
         D = np.subtract(Y, T, order="C")
         weight = s
     else:
-        labels, _ = read_labels(CALL, ("Y", "T"), Y, T)
+        labels, _ = read_labels(CALL, ("Y", "T", "m"), Y, T)
         D = np.array(Y, order="C")
         D.reshape(-1)[positions(labels, M)] -= 1
         weight = both(s, None if w is None else w[labels])

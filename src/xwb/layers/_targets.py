@@ -6,31 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from ..core import FLOATS, Array, DataError, DtypeError, OptionError, ShapeError, one_dtype, shapes_table
+from ..core import Array, DataError, DtypeError, ShapeError, shapes_table
+from ._operands import check_floating
+
+Names = tuple[str, str, str]  # of the scores, of the labels, and the letter of the scores' last axis
 
 
 def check_scores(call: str, name: str, Z: Any) -> Array:
-    """Scores of shape (..., K): float32 or float64, at least one class."""
-    given: Array = np.asarray(Z)
-    if given.dtype not in FLOATS:
-        one_dtype(call, **{name: given})
+    """``Z`` as scores of shape (..., K), K ≥ 1.
+
+    Raises:
+        ShapeError: no axis, or an empty last one.
+        DtypeError: neither float32 nor float64.
+    """
+    given = check_floating(call, name, Z)
     if given.ndim == 0 or given.shape[-1] == 0:
         raise ShapeError(f"{call}: {name} has shape {given.shape}; it needs a last axis, and not an empty one")
     return given
 
 
-def check_choice(call: str, option: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise OptionError(f"{call}: {option}={value!r} is none of {', '.join(map(repr, allowed))}")
-
-
 def read_labels(
-    call: str, names: tuple[str, str], Z: Array, y: Array, ignore_index: int | None = None, skips: bool = False
+    call: str, names: Names, Z: Array, y: Array, ignore_index: int | None = None, skips: bool = False
 ) -> tuple[Array, Array | None]:
     """Labels as N platform integers in 0..K−1, and which of the N are used (None: all).
 
     Args:
-        call, names: how messages call the function, Z and y.
+        call, names: how messages call the function; Z, y and the letter of Z's last axis.
         Z: scores, shape (..., K).
         y: labels, shape (...), any integer dtype.
         ignore_index: the label of examples that are not used; they read as 0.
@@ -63,10 +64,9 @@ def positions(labels: Array, K: int) -> Array:
     return np.arange(0, labels.size * K, K) + labels
 
 
-def _no_labels(call: str, names: tuple[str, str], Z: Array, y: Array) -> ShapeError | DtypeError:
-    name, label = names
-    letters = "..., m" if name == "Y" else "..., k"
-    table = shapes_table([(name, Z.shape, f"[{letters}]   {Z.dtype}"), (label, y.shape, f"{y.dtype}")])
+def _no_labels(call: str, names: Names, Z: Array, y: Array) -> ShapeError | DtypeError:
+    scores, label, letter = names
+    table = shapes_table([(scores, Z.shape, f"[..., {letter}]   {Z.dtype}"), (label, y.shape, str(y.dtype))])
     if y.dtype.kind not in "iu":
         if y.dtype.kind == "f" and y.shape == Z.shape:
             fact, line = f"{label} must be integer labels", f"{label} = {label}.argmax(-1)"
@@ -82,17 +82,17 @@ def _no_labels(call: str, names: tuple[str, str], Z: Array, y: Array) -> ShapeEr
         more = f"Nothing is broadcast; type  {label} = {label}[..., 0]"
     else:
         more = f"One label per example: {label} must have shape {Z.shape[:-1]}."
-    return ShapeError(f"{call}: labels {label} do not fit {name}\n{table}\n{more}")
+    return ShapeError(f"{call}: labels {label} do not fit {scores}\n{table}\n{more}")
 
 
-def _no_class(call: str, names: tuple[str, str], Z: Array, y: Array, at: tuple[Any, ...], skips: bool) -> DataError:
+def _no_class(call: str, names: Names, Z: Array, y: Array, at: tuple[Any, ...], skips: bool) -> DataError:
+    scores, labels, letter = names
     K, label = Z.shape[-1], y[at]
     where = f"[{', '.join(str(int(i)) for i in at)}]" if at else ""
     more = ""
     if skips and label < 0:
         more = f"\nTo leave out the examples with this label pass  ignore_index={label}"
-    letter = "M" if names[0] == "Y" else "K"
     return DataError(
-        f"{call}: {names[1]}{where} is {label}, which is no class: {names[0]} has {letter} = {K}, "
+        f"{call}: {labels}{where} is {label}, which is no class: {scores} has {letter.upper()} = {K}, "
         f"so labels run from 0 to {K - 1}{more}"
     )

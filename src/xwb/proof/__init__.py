@@ -1,4 +1,4 @@
-"""Formula, closed form and finite difference against each other."""
+"""Closed forms against finite differences."""
 
 from ._check import Report, Row, check
 

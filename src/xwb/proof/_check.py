@@ -26,10 +26,9 @@ class Row(NamedTuple):
     shape: tuple[int, ...]
     closed_form: float
     numeric: float
-    relative: float
-    """|closed form − numeric| / largest numeric entry of this tensor."""
+    relative: float  # |closed form − numeric| over the largest numeric entry of this tensor
     allowed: float
-    worst: tuple[int, ...]
+    worst: tuple[int, ...]  # the entry
     note: str = ""
 
     @property
@@ -51,28 +50,26 @@ class Report:
         return bool(self.rows) and all(row.ok for row in self.rows)
 
     def __str__(self) -> str:
-        wide = max([5, *(len(row.name) for row in self.rows)])
-        shapes = max([5, *(len(str(row.shape)) for row in self.rows)])
-        lines = [
-            f"{self.call}: closed form against central differences, {self.dtype}",
-            f"    {'input':<{wide}}  {'shape':<{shapes}}  closed form     numeric         relative  allowed",
-        ]
-        for row in self.rows:
-            remark = row.note or ("" if row.ok else f"wrong at {row.worst}")
-            line = (
-                f"    {row.name:<{wide}}  {row.shape!s:<{shapes}}  {row.closed_form:<14.7e}  {row.numeric:<14.7e}  "
-                f"{row.relative:<8.1e}  {row.allowed:<7.1e}  {remark}"
-            )
-            lines.append(line.rstrip())
         right, wrong = ([row.name for row in self.rows if row.ok is state] for state in (True, False))
         if wrong:
-            verb = "disagrees" if len(wrong) == 1 else "disagree"
-            lines.append(
-                f"{', '.join(wrong)} {verb} with finite differences." + (f" {', '.join(right)} right." * bool(right))
-            )
+            names = " and ".join(f"d{name}" for name in wrong)
+            fact = f"{names} {'disagrees' if len(wrong) == 1 else 'disagree'} with finite differences"
+            conclusion = f"{' and '.join(right)} agree{'s' * (len(right) == 1)}." if right else "None agrees."
         else:
-            lines.append(f"{', '.join(right)}: closed form and finite difference agree.")
-        return "\n".join(lines)
+            fact = "closed form against central differences"
+            conclusion = f"{', '.join(right)}: closed form and finite difference agree."
+        wide = max([5, *(len(row.name) for row in self.rows)])
+        shapes = max([5, *(len(str(row.shape)) for row in self.rows)])
+        columns = f"closed form     numeric         relative  allowed ({self.dtype})"
+        lines = [f"{self.call}: {fact}", f"    {'input':<{wide}}  {'shape':<{shapes}}  {columns}"]
+        for row in self.rows:
+            remark = row.note or ("" if row.ok else f"worst at {row.worst}")
+            line = (
+                f"    {row.name:<{wide}}  {row.shape!s:<{shapes}}  {row.closed_form:<14.7e}  {row.numeric:<14.7e}  "
+                f"{row.relative:<8.1e}  {row.allowed:<17.1e}  {remark}"
+            )
+            lines.append(line.rstrip())
+        return "\n".join([*lines, conclusion])
 
     __repr__ = __str__
 
@@ -102,6 +99,10 @@ def check(
 
     Returns:
         A report with one row per floating input; it is not raised, see `Report.raise_if_wrong`.
+
+    Raises:
+        OptionError: no input has a gradient to check, or the options do not belong to what is checked.
+        ProofError: a pair's backward returned another number of gradients than there are inputs.
     """
     call, names, value, gradients = _sides(layer, arrays, options)
     inputs = [np.asarray(a) if a is not None else None for a in arrays]
@@ -186,7 +187,7 @@ def _central_differences(
 def _row(name: str, closed_form: Any, numeric: Array, allowed: float, rounding: float, unit: float) -> Row:
     """The two tensors where they differ most, both over ``unit``."""
     if closed_form is None or np.shape(closed_form) != numeric.shape:
-        fact = "no gradient returned" if closed_form is None else f"the gradient has the shape {np.shape(closed_form)}"
+        fact = "no gradient returned" if closed_form is None else f"the gradient has shape {np.shape(closed_form)}"
         return Row(name, numeric.shape, np.nan, np.nan, np.inf, allowed, (), fact)
     closed = np.asarray(closed_form).astype(np.float64)
     if numeric.size == 0:

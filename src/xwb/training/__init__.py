@@ -3,8 +3,8 @@
 from ._classifier import Classifier, Score
 from ._digits import Digits, Split, as_features, load_digits, read_images, stratified_split
 from ._gradient_problem import GradientProblem, gradient_problem
-from ._job import DigitsJob, DigitsOptions, DivergedError, Epoch
-from ._optim import SGD, Adam, AdamState, AdamW, SGDState, global_norm
+from ._job import DigitsJob, DigitsOptions, Epoch
+from ._optim import SGD, Adam, AdamState, AdamW, Optimizer, SGDState, global_norm
 from ._train import StepRecord, train
 
 __all__ = [
@@ -16,9 +16,9 @@ __all__ = [
     "Digits",
     "DigitsJob",
     "DigitsOptions",
-    "DivergedError",
     "Epoch",
     "GradientProblem",
+    "Optimizer",
     "SGDState",
     "Score",
     "Split",

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import Array
+from ..core import Array, Layer
 from ._classifier import LOSSES, Classifier
 
 
 class GradientProblem(NamedTuple):
-    """What ``xwb.check((forward, backward), *params)`` takes."""
+    """What ``xwb.check(layer, *params)`` takes."""
 
-    forward: Callable[..., Any]
-    """``forward(W1, b1, ...) -> loss``"""
-    backward: Callable[..., list[Array]]
-    """``backward(dloss, W1, b1, ...) -> gradients``"""
-    params: list[Array]
-    """float64: the whole parameters, or vectors of the entries that stand for them."""
-    examples: int
+    layer: Layer  # from the parameters to the loss on a batch
+    params: list[Array]  # float64: whole, or a vector of the entries that stand for one
+    examples: int  # in the batch
 
 
 def gradient_problem(
@@ -56,25 +51,24 @@ def gradient_problem(
     drawn = [np.sort(rng.choice(a.size, sample, False)) if a.size > whole else None for a in params]
 
     def filled(parts: Sequence[Array]) -> list[Array]:
-        for part, at, param in zip(parts, drawn, params, strict=True):
+        whole = [param.copy() for param in params]
+        for part, at, param in zip(parts, drawn, whole, strict=True):
             param.flat[slice(None) if at is None else at] = part.ravel()
-        return params
+        return whole
 
     def forward(*parts: Array) -> Any:
-        return loss.forward(net.forward(X, *filled(parts))[0], y)[0]
-
-    def backward(dloss: Any, *parts: Array) -> list[Array]:
         scores, back = net(X, *filled(parts))
-        grads = back(loss(scores, y)[1](dloss), needs=net.params)[1:]
+        value, back_loss = loss(scores, y)
+        return value, (back, back_loss)
+
+    def backward(dloss: Any, saved: Any) -> list[Array]:
+        back, back_loss = saved
+        grads = back(back_loss(dloss), needs=net.params)[1:]
         return [grad if at is None else grad.flat[at] for grad, at in zip(grads, drawn, strict=True)]
 
-    # So that the report of the check names the parameters.
-    forward.__name__ = classifier.loss
-    forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in net.params]
-    )
+    layer = Layer(classifier.loss, net.formula, forward, backward, inputs=net.params)
     parts = [a.copy() if at is None else a.flat[at] for a, at in zip(params, drawn, strict=True)]
-    return GradientProblem(forward, backward, parts, len(y))
+    return GradientProblem(layer, parts, len(y))
 
 
 def _distance_from_kinks(classifier: Classifier, params: Sequence[Array], X: Array, y: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,17 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError, XwbError
+from ..core import Array, DivergedError, OptionError
 from ..runs import Run
 from ._classifier import LOSSES, Classifier, Score
 from ._digits import CREDIT, as_features, load_digits, stratified_split
 from ._gradient_problem import GradientProblem, gradient_problem
 from ._optim import SGD
 from ._train import train
-
-
-class DivergedError(XwbError):
-    """Training left the finite numbers."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class DigitsJob:
 
         job = DigitsJob(DigitsOptions(seed=1))
         problem = job.gradient_problem()
-        check = xwb.check((problem.forward, problem.backward), *problem.params)
+        check = xwb.check(problem.layer, *problem.params)
         for epoch in job.run("runs/digits-seed1"):
             print(epoch.number, epoch.validation.accuracy)
         print(job.test.accuracy)
@@ -135,7 +132,7 @@ class DigitsJob:
 
     def run(
         self,
-        out: Any,
+        out: str | os.PathLike[str],
         *,
         command: Sequence[str] = (),
         gradient_check: Mapping[str, Any] | None = None,
@@ -190,7 +187,7 @@ class DigitsJob:
             seconds = time.perf_counter() - started
             train, validation = classifier.evaluate(*self.train), classifier.evaluate(*self.validation)
             if not np.isfinite([train.loss, validation.loss]).all():
-                raise DataError("the loss is not finite")
+                raise DivergedError("the loss is not finite")
             key = (validation.accuracy, -validation.loss)
             better, highest = key > highest, max(key, highest)
             return Epoch(number, steps, whole, train, validation, better, seconds)
@@ -221,7 +218,7 @@ class DigitsJob:
                         if record.epoch_end or stop():
                             break
                     epoch = measured(number, record.step, record.epoch_end)
-            except DataError as error:
+            except DivergedError as error:
                 raise DivergedError(
                     f"training diverged in epoch {number}: the loss is no longer finite; try an lr below {options.lr:g}"
                 ) from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..core import Array, DataError, FactoredGradient, OptionError, ShapeError, add_scaled
+from ..core import Array, DataError, FactoredGradient, OptionError, ShapeError, add_scaled, refuse_unwritable
 
 Gradient = Array | FactoredGradient
 Params = Sequence[Array | None]
@@ -39,8 +39,14 @@ def _add(out: Array, alpha: float, grad: Gradient, beta: float = 1.0) -> None:
         out += alpha * grad
 
 
-def _shares(param: Array, grad: FactoredGradient) -> bool:
-    return any(np.may_share_memory(param, side) for term in grad.terms for side in (term.left, term.right))
+class Optimizer(Protocol):
+    """What `train` asks of an optimizer."""
+
+    def init(self, params: Params) -> Any:
+        """The state before the first step."""
+
+    def step(self, params: Params, grads: Gradients, state: Any) -> None:
+        """One step, written into the arrays of ``params`` and ``state``."""
 
 
 @dataclass
@@ -52,7 +58,7 @@ class _Optimizer:
     def _check(self, **positive_or_zero: float | None) -> None:
         for name, value in positive_or_zero.items():
             if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise OptionError(f"{type(self).__name__}: {name} has to be a number not below 0, not {value}")
+                raise OptionError(f"{type(self).__name__}: {name}={value!r} is no finite number from 0 on")
 
     def _pairs(
         self, params: Params, grads: Gradients, max_norm: float | None
@@ -72,15 +78,14 @@ class _Optimizer:
         ]
         for i, param, grad in pairs:
             if param.shape != grad.shape:
-                raise ShapeError(f"step: parameter {i} has the shape {param.shape}, its gradient {grad.shape}")
-            if not (param.flags.writeable and param.dtype == grad.dtype):
-                np.add(param[:0], np.empty(param[:0].shape, grad.dtype), out=param[:0])  # NumPy refuses what it refuses
+                raise ShapeError(f"step: parameter {i} has shape {param.shape}, its gradient {grad.shape}")
+            refuse_unwritable(param, grad.dtype)
         # A gradient that borrows another parameter must not see that one's step.
         pairs = [
             (
                 i,
                 p,
-                g.copy() if isinstance(g, FactoredGradient) and any(_shares(q, g) for _, q, _ in pairs) else g,
+                g.copy() if isinstance(g, FactoredGradient) and any(g.borrows(q) for _, q, _ in pairs) else g,
             )
             for i, p, g in pairs
         ]
@@ -140,7 +145,10 @@ class SGD(_Optimizer):
         """One step, written into the arrays of ``params`` and ``state``; where a gradient is None nothing changes.
 
         Raises:
-            ShapeError, ValueError, TypeError, DataError: see the class; nothing has been written then.
+            ShapeError, ValueError, TypeError: a gradient does not fit its parameter, or that cannot be written.
+            DataError: the norm that clipping needs is not finite.
+
+        Nothing has been written then.
         """
         pairs, clip = self._pairs(params, grads, self.max_norm)
         shrink = 1.0 - self.lr * self.weight_decay
@@ -198,7 +206,7 @@ class Adam(_Optimizer):
         self._check(lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, max_norm=self.max_norm)
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= beta < 1:
-                raise OptionError(f"{type(self).__name__}: {name} has to lie in [0, 1), not {beta}")
+                raise OptionError(f"{type(self).__name__}: {name}={beta!r} is not in [0, 1)")
 
     def init(self, params: Params) -> AdamState:
         """The state before the first step: no steps taken, zeros like the parameters."""
@@ -209,7 +217,10 @@ class Adam(_Optimizer):
         """One step, written into the arrays of ``params`` and ``state``; where a gradient is None nothing changes.
 
         Raises:
-            ShapeError, ValueError, TypeError, DataError: see the class; nothing has been written then.
+            ShapeError, ValueError, TypeError: a gradient does not fit its parameter, or that cannot be written.
+            DataError: the norm that clipping needs is not finite.
+
+        Nothing has been written then.
         """
         pairs, clip = self._pairs(params, grads, self.max_norm)
         state.steps[...] += 1
