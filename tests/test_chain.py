@@ -99,6 +99,27 @@ def test_ties_inside_a_nested_chain_stay():
     assert report.ok, report
 
 
+def test_ties_of_nested_chains_transpose_twice():
+    inner = xwb.chain(xwb.linear, xwb.linear, tie={"W2": "W1.T"})
+    net = xwb.chain(xwb.linear, inner, tie={"W2": "W1.T"})
+    assert net.inputs == ("X", "W1", "b1", "b2", "b3")
+    assert "H2[n,d] W1[d,m]" in net.formula
+    report = xwb.check(net, rng.standard_normal((2, 3)), *net.init((3, 4, 3, 4), rng=0, dtype=np.float64))
+    assert report.ok, report
+
+
+def test_a_tied_weight_whose_uses_count_other_examples_is_dense():
+    flatten = xwb.Layer(
+        "flatten", "Y[...] = X[...]", lambda X: (X.reshape(-1, 3), X.shape), lambda dY, shape: dY.reshape(shape)
+    )
+    net = xwb.chain(xwb.linear, flatten, xwb.linear, tie={"W2": "W1"})
+    params = [rng.standard_normal((3, 3)), rng.standard_normal(3), rng.standard_normal(3)]
+    X, dY = rng.standard_normal((2, 4, 3)), rng.standard_normal((8, 3))
+    _, back = net(X, *params)
+    for one, other in zip(back(dY), back(dY, factored=True), strict=True):
+        assert_close(np.asarray(other), one)
+
+
 def test_the_same_array_passed_twice_has_two_gradients():
     net = xwb.chain(xwb.linear, xwb.linear)
     W, b = rng.standard_normal((3, 3)), np.zeros(3)
@@ -121,6 +142,8 @@ def test_init_scales_follow_the_activation():
     again = net.init((400, 300, 200, 100), rng=0)
     assert np.array_equal(W1, again[0])
     assert xwb.relu.init((), rng=0) == []
+    before_relu = xwb.chain(xwb.linear).init((400, 300), rng=0, then="relu")[0]
+    assert before_relu.std() == pytest.approx(np.sqrt(2 / 400), rel=0.01)
     W, b = xwb.linear.init((3, 2), rng=0, dtype=np.float64)
     assert (W.shape, b.shape, W.dtype) == ((3, 2), (2,), np.dtype(np.float64))
 
@@ -129,12 +152,22 @@ def test_init_says_what_it_needs():
     net = xwb.chain(xwb.linear, xwb.relu, xwb.linear)
     with pytest.raises(xwb.ShapeError, match="need 3 sizes"):
         net.init((64, 10), rng=0)
+    with pytest.raises(xwb.ShapeError, match="needs two sizes"):
+        xwb.linear.init((64,), rng=0)
+    with pytest.raises(xwb.DtypeError, match="neither float32 nor float64"):
+        net.init((64, 32, 10), rng=0, dtype=int)
     tied = xwb.chain(xwb.linear, xwb.linear, tie={"W2": "W1"})
     with pytest.raises(xwb.ShapeError, match="tied weight W1"):
         tied.init((3, 4, 5), rng=0)
     scale = xwb.Layer("scale", "Y[n] = X[n] g[n]", lambda X, g: (X * g, (X, g)), lambda dY, s: (dY * s[1], dY * s[0]))
     with pytest.raises(xwb.XwbError, match=r"scale\(X, g\) does not say how g start"):
         xwb.chain(xwb.linear, scale).init((3, 4, 4), rng=0)
+
+
+def test_a_layer_may_be_called_anything():
+    odd = xwb.Layer("my-layer", "Y[...] = X[...]", lambda X: (X, None), lambda dY, saved: dY)
+    assert odd(np.ones(3))[1](np.ones(3))._fields == ("X",)
+    assert xwb.chain(odd, odd)(np.ones(3))[1](np.ones(3)).X.shape == (3,)
 
 
 def test_errors_name_the_step():
@@ -156,6 +189,8 @@ def test_errors_name_the_step():
         xwb.chain(xwb.linear, tie={"W3": "W1"})
     with pytest.raises(xwb.OptionError, match="no earlier parameter"):
         xwb.chain(xwb.linear, xwb.linear, tie={"W1": "W2"})
+    with pytest.raises(xwb.OptionError, match="no earlier parameter"):
+        xwb.chain(xwb.linear, tie={"W1": "W1.T"})
     with pytest.raises(xwb.OptionError, match="no option 'aproximate'"):
         xwb.gelu.with_options(aproximate="tanh")
 

@@ -117,6 +117,64 @@ def test_the_callers_arrays_stay():
     assert np.array_equal(W, before)
 
 
+class TestRoundingDoesNotHideMistakes:
+    def test_large_inputs(self):
+        big = 1e9 + rng.random((50, 3))
+        assert xwb.check((forward, right), big, W, b).ok
+        mean = (forward, lambda dY, X, W, b: (dY @ W.T, X.T @ dY, dY.mean(0)))
+        assert [row.ok for row in xwb.check(mean, big, W, b).rows] == [True, True, False]
+
+    def test_a_large_constant(self):
+        assert xwb.check((lambda X: X + 1e12, lambda dY, X: dY), X).ok
+        assert not xwb.check((lambda X: X + 1e12, lambda dY, X: -dY), X).ok
+        assert xwb.check((lambda X: X + 1e6, lambda dY, X: dY), X).ok
+        assert not xwb.check((lambda X: X + 1e6, lambda dY, X: 1.1 * dY), X).ok
+
+    def test_small_rows_beside_large_ones(self):
+        scales = np.array([1e8, 1.0, 1.0])
+        wide, W_small = X * scales, W / scales[:, None]
+        product = lambda X, W: X @ W  # noqa: E731
+
+        def flipped(dY, X, W):
+            dW = X.T @ dY
+            dW[1:] *= -1
+            return dY @ W.T, dW
+
+        assert xwb.check((product, lambda dY, X, W: (dY @ W.T, X.T @ dY)), wide, W_small).ok
+        assert not xwb.check((product, flipped), wide, W_small).ok
+
+    def test_the_step_grows_with_the_entry(self):
+        assert xwb.check((lambda X: X**2, lambda dY, X: 2 * X * dY), np.full((2, 2), 1e8)).ok
+
+    def test_float32_is_held_to_its_own_tolerance(self):
+        X32 = X.astype(np.float32)
+        assert xwb.check((lambda X: X**2, lambda dY, X: 2 * X * dY), X32).ok
+        assert not xwb.check((lambda X: X**2, lambda dY, X: 2 * X * dY * np.float32(1.001)), X32).ok
+
+    def test_what_cannot_be_resolved_is_not_ok(self):
+        saturated = 1000 * np.array([[1.0, -1.0], [-1.0, 1.0]])
+        report = xwb.check((lambda X: np.tanh(X) + 1e-9 * X, lambda dY, X: 0 * dY), saturated)
+        assert not report.ok
+
+
+def test_a_backward_that_changes_its_input_is_caught_and_the_callers_array_stays():
+    def zeroing(dY, X):
+        X *= 0
+        return np.zeros_like(X)
+
+    ones = np.ones(3)
+    report = xwb.check((lambda X: X**2, zeroing), ones)
+    assert (ones == 1).all()
+    assert not report.ok
+    assert "backward changed this input" in str(report)
+
+
+def test_an_integer_value_and_an_empty_report_prove_nothing():
+    with pytest.raises(xwb.OptionError, match="returns int64, which has no gradient"):
+        xwb.check((lambda X: (1000 * X).astype(np.int64), lambda dY, X: 0 * X), X)
+    assert not type(xwb.check(xwb.relu, X))("nothing", np.dtype(float), []).ok
+
+
 def test_what_it_is_not_given():
     with pytest.raises(xwb.OptionError, match="takes a layer, a loss or a pair"):
         xwb.check(forward, X, W, b)

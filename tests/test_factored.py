@@ -110,13 +110,14 @@ class TestTheStepWhereBlasDoesNotProtectUs:
 
     @pytest.mark.parametrize("which", ["X", "dY", "both"])
     def test_W_shares_memory_with_a_factor(self, which):
-        memory = rng.standard_normal((6, 4))
-        X, dY = rng.standard_normal((4, 4)), rng.standard_normal((4, 4))
-        W = memory[:4]
+        n = 600  # BLAS copies small matrices before it writes; this it does not
+        memory = rng.standard_normal((2 * n, n))
+        X, dY = rng.standard_normal((n, n)), rng.standard_normal((n, n))
+        W = memory[:n]
         if which in ("X", "both"):
-            X = memory[2:6]
+            X = memory[n // 2 : n // 2 + n]
         if which in ("dY", "both"):
-            dY = memory[1:5]
+            dY = memory[n // 3 : n // 3 + n]
         expected = W - 0.1 * dense(X, dY)
         W -= 0.1 * xwb.FactoredGradient(X, dY)
         assert_close(W, expected)
@@ -223,6 +224,8 @@ def test_pickle_and_repr():
         lambda dW: np.linalg.norm(dW),
         lambda dW: np.dot(dW, np.ones(4)),
         lambda dW: np.add.reduce(dW),
+        lambda dW: np.multiply.outer(2.0, dW),
+        lambda dW: np.multiply(2.0, dW, where=False),
         lambda dW: np.add(np.ones((3, 4)), dW, out=np.ones((3, 4))),
         lambda dW: dW.sum(),
         lambda dW: dW.reshape(12),
@@ -294,6 +297,20 @@ class TestAddition:
         with pytest.raises(xwb.ShapeError, match=r"A @ dW: A is \(5, 2\) and dW is \(3, 4\)"):
             np.ones((5, 2)) @ dW
 
+    def test_a_dense_part_takes_part_in_everything(self):
+        dW, X, dY = factored((9, 3), 4)
+        total, G = dW + dW, 2 * dense(X, dY)
+        assert not total.terms
+        v, strided = rng.standard_normal(4), np.zeros((6, 4))[::2]
+        copied = (0.5 * total).copy()
+        assert not np.shares_memory(copied._dense[1], total._dense[1])
+        assert_close(np.asarray(copied), 0.5 * G)
+        assert (0.5 * total).norm() == pytest.approx(0.5 * np.linalg.norm(G))
+        assert_close((0.5 * total) @ v, 0.5 * G @ v, times=10)
+        assert_close(np.asarray(total.add(dW, same_examples=True)), 1.5 * G)
+        strided -= 0.5 * total
+        assert_close(strided, -0.5 * G)
+
     def test_only_what_fits(self):
         dW, _, _ = factored()
         with pytest.raises(xwb.ShapeError, match="cannot be added"):
@@ -332,6 +349,42 @@ class TestCancellation:
 def test_norm_by_gram_and_by_tiles(N, D, M):
     dW, X, dY = factored((N, D), M, np.float32)
     assert dW.norm() == pytest.approx(np.linalg.norm(dense(X, dY)), rel=1e-9)
+
+
+def test_more_rows_than_are_widened_at_a_time():
+    dW, X, dY = factored((5000, 3), 4)
+    assert dW.norm() == pytest.approx(np.linalg.norm(dense(X, dY)), rel=1e-12)
+    V = np.zeros((6, 4))[::2]
+    V -= dW
+    assert_close(V, -dense(X, dY), times=10)
+    assert_close(dW.second_moment(), (per_example(X, dY) ** 2).sum(0), times=10)
+
+
+def test_the_cheaper_form_of_the_norm_is_taken(monkeypatch):
+    few, many = factored((3, 700), 600)[0], factored((600, 20), 30)[0]
+    monkeypatch.setattr(xwb.FactoredGradient, "_tiles", lambda *_: pytest.fail("tiles"))
+    few.norm()
+    monkeypatch.undo()
+    monkeypatch.setattr(xwb.FactoredGradient, "_gram", lambda *_: pytest.fail("Gram"))
+    many.norm()
+
+
+def test_beta_zero_overwrites_what_a_strided_array_holds():
+    dW, X, dY = factored()
+    V = np.full((6, 4), np.nan)[::2]
+    dW.add_into(V, beta=0.0)
+    assert_close(V, dense(X, dY))
+
+
+def test_float32_squares_do_not_overflow_apart():
+    X, dY = np.full((1, 1), 1e25, np.float32), np.full((1, 1), 1e-25, np.float32)
+    assert_close(xwb.FactoredGradient(X, dY).second_moment(), np.ones((1, 1), np.float32))
+
+
+def test_one_example_without_leading_axes():
+    dW = xwb.FactoredGradient(np.ones(3), np.ones(4))
+    assert (dW.examples, dW.shape) == (1, (3, 4))
+    assert_close(np.asarray(np.negative(dW)), -np.ones((3, 4)))
 
 
 class TestClipPerExample:
@@ -383,6 +436,38 @@ class TestClipPerExample:
         for actual, wanted in zip(clipped[1:], expected, strict=True):
             assert_close(np.asarray(actual), wanted, times=10)
 
+    def test_a_bias_gradient_that_vanishes_is_still_recognised(self):
+        X = rng.standard_normal((1000, 5)).astype(np.float32)
+        dY = rng.standard_normal((1000, 3)).astype(np.float32)
+        dY -= dY.mean(axis=0)
+        W, b = np.zeros((5, 3), np.float32), np.zeros(3, np.float32)
+        clipped = xwb.clip_per_example(xwb.linear(X, W, b)[1](dY, factored=True), 1.0)
+        norms = np.sqrt(1 + (X.astype(np.float64) ** 2).sum(1)) * np.linalg.norm(dY.astype(np.float64), axis=1)
+        factors = np.minimum(1, 1 / norms)[:, None]
+        assert_close(clipped.b, (factors * dY).sum(0).astype(np.float32), times=10)
+
+    def test_micro_batches_any_order_and_examples_without_gradient(self):
+        X, dY = rng.standard_normal((5, 30)), rng.standard_normal((5, 40))
+        X[2] = 0
+        whole = xwb.FactoredGradient(X, dY)
+        parts = xwb.FactoredGradient(X[:2], dY[:2]) + xwb.FactoredGradient(X[2:], dY[2:])
+        expected = np.asarray(xwb.clip_per_example([whole], 3.0)[0])
+        assert_close(np.asarray(xwb.clip_per_example([parts], 3.0)[0]), expected)
+        db = dY.sum(0)
+        other = xwb.FactoredGradient(rng.standard_normal((5, 7)), rng.standard_normal((5, 40)))
+        first = xwb.clip_per_example([whole, db, other], 3.0)
+        second = xwb.clip_per_example([other, whole, db], 3.0)
+        assert_close(first[1], second[2])
+
+    def test_the_bound_holds_where_the_factor_alone_is_subnormal(self):
+        X, dY = np.full((1, 1), 1e20, np.float32), np.full((1, 1), 1e17, np.float32)
+        (clipped,) = xwb.clip_per_example([xwb.FactoredGradient(X, dY)], 1e-8)
+        assert clipped.norm() == pytest.approx(1e-8, rel=1e-6)
+
+    def test_different_numbers_of_examples(self):
+        with pytest.raises(xwb.ShapeError, match=r"different numbers of examples, \[4, 5\]"):
+            xwb.clip_per_example([factored((4, 3))[0], factored((5, 3))[0]], 1.0)
+
     def test_what_it_cannot_do(self):
         net, params, X, y = self.net()
         Y, back = net(X, *params)
@@ -392,7 +477,7 @@ class TestClipPerExample:
             xwb.clip_per_example(grads, 0.0)
         with pytest.raises(xwb.DataError, match="no factored gradient"):
             xwb.clip_per_example(back(dY), 1.0)
-        with pytest.raises(xwb.DataError, match="is no bias's"):
+        with pytest.raises(xwb.DataError, match="is that of no bias used once"):
             xwb.clip_per_example([grads.W1, grads.b1 + 1], 1.0)
         dY[3] = np.inf
         with pytest.raises(xwb.DataError, match="example 3 has the norm inf"), np.errstate(invalid="ignore"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,87 @@ def test_a_gradient_that_borrows_a_parameter_does_not_see_its_step():
     assert np.allclose(W, expected)
 
 
+def test_a_plain_gradient_that_is_a_parameter_does_not_see_its_step():
+    A, B = np.full(3, 1.0), np.full(3, 2.0)
+    optimizer = xwb.SGD(0.1)
+    optimizer.step([A, B], [B, A], optimizer.init([A, B]))  # of ⟨A, B⟩
+    assert np.allclose(A, 0.8)
+    assert np.allclose(B, 1.9)
+    W = np.random.default_rng(0).standard_normal((300, 300))
+    expected = W - 0.1 * W.T
+    optimizer.step([W], [W.T], optimizer.init([W]))
+    assert np.allclose(W, expected)
+
+
+@pytest.mark.parametrize("case", ["Adam", "AdamW", "momentum"])
+def test_steps_without_a_gradient_count_for_nothing(case):
+    optimizer, make = CASES[case]
+    ours, theirs = [np.ones(2), np.ones(2)], [torch.ones(2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    state, reference = optimizer.init(ours), make(theirs)
+    for step in range(6):
+        grads = [np.array([1.0, -1.0]), None if step < 4 else np.array([1.0, -1.0])]
+        optimizer.step(ours, grads, state)
+        for leaf, grad in zip(theirs, grads, strict=True):
+            leaf.grad = None if grad is None else torch.tensor(grad)
+        reference.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.allclose(one, other.detach().numpy(), rtol=1e-12)
+
+
+def test_the_callers_gradients_stay():
+    for optimizer in (xwb.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1, max_norm=0.1), xwb.Adam(0.1)):
+        W, grad = np.zeros(3), np.ones(3)
+        optimizer.step([W], [grad], optimizer.init([W]))
+        assert (grad == 1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble])
+def test_other_floating_parameters(dtype):
+    W = np.ones(3, dtype)
+    optimizer = xwb.SGD(0.5, momentum=0.5)
+    state = optimizer.init([W])
+    for _ in range(2):
+        optimizer.step([W], [np.ones(3, dtype)], state)
+    assert W.dtype == dtype
+    assert (dtype(-0.25) == W).all()
+    mixed = np.ones(3)
+    xwb.SGD(0.1).step([mixed], [np.ones(3, np.float32)], xwb.SGD(0.1).init([mixed]))
+    assert np.allclose(mixed, 0.9)
+    single = np.array(1.0)
+    xwb.SGD(0.1).step([single], [np.float32(1.0)[()] * np.ones((), np.float32)], xwb.SGD(0.1).init([single]))
+    assert np.allclose(single, 0.9)
+
+
+def test_strided_parameters_are_stepped_to_the_end():
+    W = np.zeros((2500, 400))[:, ::2]
+    xwb.SGD(1.0).step([W], [np.ones(W.shape)], xwb.SGD(1.0).init([W]))
+    assert (W == -1).all()
+
+
+def test_a_state_that_does_not_fit_is_said_before_anything_is_written():
+    params = [np.ones(3), np.ones(4)]
+    grads = [np.ones(3), np.ones(4)]
+    for optimizer in (xwb.SGD(0.1, momentum=0.9), xwb.Adam(0.1)):
+        with pytest.raises(xwb.ShapeError, match="state is of 1 parameters"):
+            optimizer.step(params, grads, optimizer.init(params[:1]))
+        with pytest.raises(xwb.ShapeError, match="state of parameter 0 has another shape"):
+            optimizer.step(params, grads, optimizer.init(params[::-1]))
+        state = optimizer.init(params)
+        state[-1][1].flags.writeable = False
+        with pytest.raises(ValueError, match="read-only"):
+            optimizer.step(params, grads, state)
+    with pytest.raises(xwb.OptionError, match="no velocity"):
+        xwb.SGD(0.1, momentum=0.9).step(params, grads, xwb.SGD(0.1).init(params))
+    for p in params:
+        assert (p == 1).all()
+
+
+def test_the_global_norm_is_taken_in_float64():
+    from xwb.training import global_norm
+
+    assert global_norm([np.full(4, 1e25, np.float32)]) == pytest.approx(2e25)
+
+
 def test_nothing_is_written_when_something_does_not_fit():
     net, params, X, y = problem(np.float64)
     Y, back = net(X, *params)
@@ -220,6 +303,19 @@ class TestTrain:
         assert [(r.step, r.epoch, r.examples, r.epoch_end) for r in records[2:4]] == [(3, 1, 4, True), (4, 2, 8, False)]
         for one, other in zip(params, written_out, strict=True):
             assert np.abs(one - other).max() < 1e-5
+
+    def test_a_loss_without_a_reduction_is_refused(self):
+        net, params, X, y = problem(np.float32)
+        unreduced = functools.partial(xwb.softmax_cross_entropy, reduction="none")
+        steps = xwb.train(net, params, X, y, loss=unreduced, optimizer=xwb.SGD(0.1), epochs=1, batch_size=5, rng=0)
+        with pytest.raises(xwb.OptionError, match=r"the loss has shape \(5,\)"):
+            next(steps)
+
+    def test_the_last_batch_ends_the_epoch_when_it_is_full(self):
+        net, params, X, y = problem(np.float32)
+        arguments = {"loss": xwb.softmax_cross_entropy, "optimizer": xwb.SGD(0.1), "epochs": 1, "batch_size": 5}
+        ends = [record.epoch_end for record in xwb.train(net, params, X, y, rng=0, **arguments)]
+        assert ends == [False, False, False, True]
 
     def test_break_stops_and_state_goes_on(self):
         net, params, X, y = problem(np.float64)

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ._errors import FLOATS
+
 Array = NDArray[Any]
 
 # Bytes of a buffer that stays in a core's cache.
@@ -31,6 +33,8 @@ class _BySciPy(dict[np.dtype[Any], _Routines]):
     """BLAS routines by dtype, imported at the first product so that ``import xwb`` does not pay for SciPy."""
 
     def __missing__(self, dtype: np.dtype[Any]) -> _Routines:
+        if self:
+            raise KeyError(dtype)
         from scipy.linalg import blas
 
         _keep_freed_memory()
@@ -113,10 +117,11 @@ def column_sums(A: Array) -> Array:
 
 
 def add_scaled(out: Array, alpha: float, A: Array) -> None:
-    """``out += alpha A`` in place, for arrays of one shape and dtype, without a temporary of their size."""
+    """``out += alpha A`` in place, for arrays of one shape and dtype, without a temporary of their size where they are
+    float32 or float64 and contiguous."""
     if out.size == 0:
         return
-    for order in ("C", "F"):
+    for order in ("C", "F") if out.dtype in FLOATS else ():
         if in_blas_order(out) and out.flags[order] and A.flags[order]:
             flat = out.reshape(-1, order=order)
             written = _blas[out.dtype].axpy(A.reshape(-1, order=order), flat, a=alpha)

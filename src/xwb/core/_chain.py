@@ -35,7 +35,9 @@ class _Step(NamedTuple):
 
 def _sum_tied(first: Any, second: Any) -> Any:
     """The gradient of a weight used twice, over the same examples."""
-    if isinstance(first, FactoredGradient) and isinstance(second, FactoredGradient):
+    factored = isinstance(first, FactoredGradient) and isinstance(second, FactoredGradient)
+    # A layer in between may have changed what the first axis counts; then nobody can say whose examples these are.
+    if factored and first.examples == second.examples:
         return first.add(second, same_examples=True)
     return np.asarray(first) + np.asarray(second)
 
@@ -52,7 +54,7 @@ class Chain(Layer):
             raise OptionError(f"chain: the input {first} has the name of a parameter; rename one")
         super().__init__("chain", _formula(steps, first), self._run, self._run_back, inputs=inputs)
         self.__doc__ = f"{' → '.join(str(step) for step in steps)}"
-        self._saved = named_tuple("chain_saved", [f"{step.layer.name}{i}" for i, step in enumerate(steps, 1)])
+        self._saved = named_tuple("Saved", [f"{step.layer.name}{i}" for i, step in enumerate(steps, 1)])
 
     def _run(self, *arrays: Any) -> tuple[Any, Any]:
         if len(arrays) != len(self.inputs):
@@ -147,14 +149,15 @@ def chain(*layers: Layer, tie: Mapping[str, str] | None = None) -> Chain:
             for local, source in zip(step.layer.params, step.sources, strict=True):
                 name = f"{local}{number}"
                 if source.name not in renamed:
-                    renamed[source.name] = ties.pop(name, _Source(name, False))
-                    if renamed[source.name].name == name:
+                    tied = ties.pop(name, None)
+                    if tied is None:
                         known.add(name)
-                    elif renamed[source.name].name not in known:
+                    elif tied.name not in known:
                         raise OptionError(
-                            f"tie: {name} is tied to {renamed[source.name].name!r}, which is no earlier parameter; "
+                            f"tie: {name} is tied to {tied.name!r}, which is no earlier parameter; "
                             f"before it stand {', '.join(sorted(known)) or 'none'}"
                         )
+                    renamed[source.name] = tied or _Source(name, False)
                 target = renamed[source.name]
                 sources.append(_Source(target.name, target.transposed != source.transposed))
             steps.append(_Step(step.layer, tuple(sources)))

@@ -67,10 +67,15 @@ def _scale_examples(gradient: FactoredGradient, factors: Array) -> FactoredGradi
     groups = []
     start = 0
     for group in gradient.groups:
-        part = factors[start : start + group[0].examples].astype(gradient.dtype)
+        part = factors[start : start + group[0].examples]
         start += len(part)
-        groups.append(tuple(term._replace(right=term.right * term.by_row(part)) for term in group))
+        groups.append(tuple(term._replace(right=_times(term.right, term.by_row(part))) for term in group))
     return gradient.with_groups(groups)
+
+
+def _times(right: Array, factors: Array) -> Array:
+    """Rounded once, at the end: a factor alone may be too small for float32."""
+    return np.multiply(right, factors, dtype=np.float64).astype(right.dtype)
 
 
 def _uses(gradient: FactoredGradient) -> list[FactoredGradient]:
@@ -97,13 +102,20 @@ def _bias_gradient(db: Array, owners: Sequence[FactoredGradient], position: int)
         for use in (owner, *_uses(owner)):
             for side in (use, use.T):  # dY is the left factor where the weight was used transposed
                 gradient = _of_ones(side)
-                if db.shape == gradient.shape[1:] and _near(np.asarray(gradient)[0], db):
+                if db.shape == gradient.shape[1:] and _sums_to(gradient, db):
                     return gradient
     raise DataError(
-        f"clip_per_example: gradient number {position}, of shape {db.shape}, is no bias's beside these factored "
-        "gradients, so its share of each example is not known; pass what back(dY, factored=True) returned"
+        f"clip_per_example: gradient number {position}, of shape {db.shape}, is that of no bias used once beside these "
+        "factored gradients, so its share of each example is not known; pass what back(dY, factored=True) returned"
     )
 
 
-def _near(total: Array, db: Array) -> bool:
-    return np.allclose(total, db, rtol=1e-4, atol=1e-4 * float(np.max(np.abs(db), initial=0.0)))
+def _sums_to(gradient: FactoredGradient, db: Array) -> bool:
+    """Whether the rows of dY sum to ``db``, up to the rounding of two sums of its entries in other orders."""
+    total = np.zeros(gradient.shape[1])
+    rounding = np.zeros(gradient.shape[1])
+    for scale, left, right, _ in gradient.terms:
+        total += scale * np.sum(right, axis=0, dtype=np.float64)
+        rounding += abs(scale) * len(left) * np.finfo(db.dtype).eps * np.sum(np.abs(right), axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # what is not finite is said later, with its example
+        return not np.any(np.abs(total - db) > rounding)

@@ -110,7 +110,7 @@ class FactoredGradient:
             )
         examples = left.shape[0] if left.ndim > 1 else 1
         rows = math.prod(left.shape[:-1])
-        term = Term(scale, left.reshape(rows, left.shape[-1]), right.reshape(rows, right.shape[-1]), examples)
+        term = Term(float(scale), left.reshape(rows, left.shape[-1]), right.reshape(rows, right.shape[-1]), examples)
         self._groups: tuple[Group, ...] = ((term,),)
         self._dense: tuple[float, Array] | None = None
         self.shape = (left.shape[-1], right.shape[-1])
@@ -265,7 +265,11 @@ class FactoredGradient:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> FactoredGradient:
-        return self._scaled(1.0 / float(other)) if _is_number(other) else _refuse("division by anything but a number")
+        return (
+            self._scaled(np.divide(1.0, float(other)))
+            if _is_number(other)
+            else _refuse("division by anything but a number")
+        )
 
     def __neg__(self) -> FactoredGradient:
         return self._scaled(-1.0)
@@ -447,17 +451,20 @@ class FactoredGradient:
     def second_moment(self) -> Array:
         """Σ_n g_n², entry by entry, D×M: the product (X²)ᵀ(dY²) where an example has one row."""
         self._known_examples("second_moment")
-        moment = np.zeros(self.shape, self.dtype)
+        moment = np.zeros(self.shape)
         for group in self._groups:
             if self._one_row_each(group):
                 ((scale, left, right, _),) = group
-                product((left * left).T, right * right, moment, scale * scale, 1.0)
+                for r in range(0, len(left), ROWS):  # in float64: the squares of float32 overflow apart
+                    X2 = np.square(left[r : r + ROWS], dtype=np.float64)
+                    dY2 = np.square(scale * right[r : r + ROWS].astype(np.float64))
+                    moment += product(X2.T, dY2)
             else:
-                dense = np.empty_like(moment)
+                dense = np.empty(self.shape, self.dtype)
                 for one in self._with([group])._each():
                     one.add_into(dense, beta=0.0)
-                    moment += np.square(dense, out=dense)
-        return moment
+                    moment += np.square(dense, dtype=np.float64)
+        return moment.astype(self.dtype, copy=False)
 
 
 def _refuses(operator: str) -> Any:

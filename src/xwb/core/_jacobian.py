@@ -52,7 +52,7 @@ def jacobian(
             f"{_bytes(entries * Y.itemsize)} in {Y.dtype}; the budget max_bytes={max_bytes} is {_bytes(max_bytes)}.\n"
             "You never need it: back(dY) is its product with dY."
         )
-    rows = np.empty((Y.size, *X.shape), X.dtype)
+    rows = np.empty((Y.size, *X.shape), Y.dtype)
     for i in range(Y.size):
         dY = np.zeros(Y.shape, Y.dtype)
         dY.flat[i] = 1.0

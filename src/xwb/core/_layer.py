@@ -12,14 +12,14 @@ from typing import Any, Self
 import numpy as np
 
 from ._blas import Array
-from ._errors import OptionError, ShapeError
+from ._errors import FLOATS, DtypeError, OptionError, ShapeError
 
 Variants = Iterable[tuple[dict[str, Any], str]]
 
 
 def named_tuple(name: str, fields: Sequence[str]) -> Any:
     """A named tuple made from the names of a layer's inputs."""
-    return namedtuple(name, fields)
+    return namedtuple(name, fields, rename=True)  # a layer may be called anything
 
 
 class _Rule:
@@ -96,7 +96,7 @@ class Layer(_Rule):
         super().__init__(name, formula, forward, backward, variants, inputs)
         self._init = init
         self._takes = {"needs", "factored"} & set(inspect.signature(backward).parameters)
-        self._gradients = named_tuple(f"{name}_gradients", self.inputs)
+        self._gradients = named_tuple("Gradients", self.inputs)
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -168,6 +168,10 @@ class Layer(_Rule):
             rng: a `numpy.random.Generator` or a seed.
             dtype: float32 or float64.
             then: the name of the activation that follows: He's scale before relu, Glorot's otherwise.
+
+        Raises:
+            ShapeError, DtypeError: other sizes, another dtype.
+            OptionError: the layer does not say how its parameters start.
         """
         if not self.params:
             return []
@@ -176,6 +180,10 @@ class Layer(_Rule):
                 f"{self.call} does not say how {', '.join(self.params)} start; make these arrays yourself, "
                 "or give the layer an init: Layer(..., init=...)"
             )
+        if len(sizes) != 2:
+            raise ShapeError(f"init({tuple(sizes)}): {self.call} needs two sizes, the width before and after it")
+        if np.dtype(dtype) not in FLOATS:
+            raise DtypeError(f"init: dtype={np.dtype(dtype)} is neither float32 nor float64")
         return self._init(tuple(sizes), np.random.default_rng(rng), np.dtype(dtype), then)
 
     def _known(self, needs: Sequence[str]) -> Sequence[str]:

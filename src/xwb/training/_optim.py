@@ -39,6 +39,24 @@ def _add(out: Array, alpha: float, grad: Gradient, beta: float = 1.0) -> None:
         out += alpha * grad
 
 
+def _borrows(grad: Gradient, param: Array) -> bool:
+    return grad.borrows(param) if isinstance(grad, FactoredGradient) else np.may_share_memory(grad, param)
+
+
+def _check_state(params: Params, *parts: Sequence[Array | None]) -> None:
+    """Raise `ShapeError` or `ValueError` unless each part of a state has a writable array like each parameter."""
+    for part in parts:
+        if len(part) != len(params):
+            raise ShapeError(
+                f"step: the state is of {len(part)} parameters, and there are {len(params)}; state = opt.init(params)"
+            )
+        for i, (param, array) in enumerate(zip(params, part, strict=True)):
+            if array is not None and (param is None or array.shape != param.shape):
+                raise ShapeError(f"step: the state of parameter {i} has another shape; state = opt.init(params)")
+            if array is not None:
+                refuse_unwritable(array, array.dtype)
+
+
 class Optimizer(Protocol):
     """What `train` asks of an optimizer."""
 
@@ -80,15 +98,10 @@ class _Optimizer:
             if param.shape != grad.shape:
                 raise ShapeError(f"step: parameter {i} has shape {param.shape}, its gradient {grad.shape}")
             refuse_unwritable(param, grad.dtype)
-        # A gradient that borrows another parameter must not see that one's step.
-        pairs = [
-            (
-                i,
-                p,
-                g.copy() if isinstance(g, FactoredGradient) and any(g.borrows(q) for _, q, _ in pairs) else g,
-            )
-            for i, p, g in pairs
-        ]
+            if param.dtype.kind != "f":
+                raise TypeError(f"step: parameter {i} is {param.dtype}; only floating parameters can be stepped")
+        # A gradient that borrows a parameter must not see that one's step.
+        pairs = [(i, p, g.copy() if any(_borrows(g, q) for _, q, _ in pairs) else g) for i, p, g in pairs]
         if max_norm is None:
             return pairs, 1.0
         norm = global_norm([g for _, _, g in pairs])
@@ -151,6 +164,9 @@ class SGD(_Optimizer):
         Nothing has been written then.
         """
         pairs, clip = self._pairs(params, grads, self.max_norm)
+        _check_state(params, state.velocity)
+        if self.momentum and any(state.velocity[i] is None for i, _, _ in pairs):
+            raise OptionError("SGD: the state has no velocity, and there is momentum; state = opt.init(params)")
         shrink = 1.0 - self.lr * self.weight_decay
         for i, W, dW in pairs:
             V = state.velocity[i]
@@ -171,7 +187,7 @@ class SGD(_Optimizer):
 
 
 class AdamState(NamedTuple):
-    """Steps taken (an integer array of one number), first and second moments."""
+    """Steps taken by each parameter (integers), and its first and second moments."""
 
     steps: Array
     first: list[Array | None]
@@ -211,7 +227,7 @@ class Adam(_Optimizer):
     def init(self, params: Params) -> AdamState:
         """The state before the first step: no steps taken, zeros like the parameters."""
         first, second = ([None if p is None else np.zeros_like(p) for p in params] for _ in range(2))
-        return AdamState(np.zeros((), np.int64), first, second)
+        return AdamState(np.zeros(len(params), np.int64), first, second)
 
     def step(self, params: Params, grads: Gradients, state: AdamState) -> None:
         """One step, written into the arrays of ``params`` and ``state``; where a gradient is None nothing changes.
@@ -223,9 +239,10 @@ class Adam(_Optimizer):
         Nothing has been written then.
         """
         pairs, clip = self._pairs(params, grads, self.max_norm)
-        state.steps[...] += 1
-        first_bias, second_bias = (1.0 - beta ** int(state.steps) for beta in (self.beta1, self.beta2))
+        _check_state(params, state.first, state.second)
         for i, W, grad in pairs:
+            state.steps[i] += 1
+            first_bias, second_bias = (1.0 - beta ** int(state.steps[i]) for beta in (self.beta1, self.beta2))
             first, second = state.first[i], state.second[i]
             assert first is not None
             assert second is not None

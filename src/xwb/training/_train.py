@@ -79,6 +79,8 @@ def train(
                 Y, back = net(X[rows], *params)
                 value, loss_back = loss(Y, y[rows])
                 step += 1
+                if np.ndim(value) != 0:
+                    raise OptionError(f"train: the loss has shape {np.shape(value)}, and one number is stepped along")
                 if not math.isfinite(value):
                     raise DivergedError(
                         f"train: the loss is {value} at step {step} (epoch {epoch}); the parameters are those before "
