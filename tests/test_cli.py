@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 
 import xwb
-from xwb.cli import main
+from xwb import RunError
+from xwb.cli import commands, main
 from xwb.runs import Run, _store
 from xwb.training import Classifier, DigitsJob, DigitsOptions, as_features, load_digits
 
@@ -223,6 +225,39 @@ def test_a_full_disk_is_an_exit_code_of_1(tmp_path, monkeypatch, capsys):
     assert one_line(capsys.readouterr().err)
 
 
+def test_a_page_that_cannot_be_written_does_not_hide_the_accuracy(tmp_path, monkeypatch, capsys):
+    def full(run):
+        raise RunError("cannot write: No space left on device") from OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr(xwb.reports, "write_report", full)
+    assert main([*QUICK, "--out", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr()
+    assert "test accuracy" in said.out
+    assert one_line(said.err)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    with training(tmp_path) as process:
+        second = run([*QUICK, "--out", "run"], tmp_path)
+        assert second.returncode == 2
+        assert one_line(second.stderr)
+        assert "another xwb" in second.stderr
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == 130
+    assert Run.open(tmp_path / "run").record["status"] == "interrupted"
+    Classifier.load(tmp_path / "run")
+
+
+def test_too_little_memory_is_an_exit_code_of_1(runs, monkeypatch, capsys):
+    def full(path):
+        raise MemoryError
+
+    monkeypatch.setattr(xwb.training, "read_images", full)
+    assert main(["predict", str(runs / "softmax"), str(runs / "good.npy")]) == 1
+    assert capsys.readouterr().err == "xwb: out of memory\n"
+
+
 # Interruption.
 
 
@@ -234,19 +269,31 @@ def wait_for(condition, process, seconds=60.0):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_training_keeps_what_it_reached(tmp_path, runs, number):
-    metrics = tmp_path / "run" / "metrics.jsonl"
+@contextlib.contextmanager
+def training(cwd, **options):
+    """A process in the midst of a training without end, into ``run``."""
+    metrics = cwd / "run" / "metrics.jsonl"
     process = subprocess.Popen(
         [*XWB, "train", "digits", "--epochs", "1000000", "--out", "run"],
-        cwd=tmp_path,
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **options,
     )
-    wait_for(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") > 5, process)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    with process:
+        try:
+            wait_for(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") > 5, process)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_training_keeps_what_it_reached(tmp_path, runs, number):
+    with training(tmp_path) as process:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert one_line(err)
     assert "interrupted" in err
@@ -259,13 +306,45 @@ def test_an_interrupted_training_keeps_what_it_reached(tmp_path, runs, number):
     assert run(["predict", "run", runs / "good.npy"], tmp_path).stdout.count("\n") == len(IMAGES)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_many_interruptions_are_one(tmp_path):
+    with training(tmp_path) as process:
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.001)
+        out, err = process.communicate()
+    assert process.returncode == 130
+    assert one_line(err)
+    assert "best parameters so far are in run" in err
+    assert "test accuracy" in out
+
+
+def test_an_interruption_after_training_changes_nothing(tmp_path, monkeypatch, capsys):
+    run_command = commands.main
+
+    def interrupted(*args, **options):
+        code = run_command(*args, **options)
+        os.kill(os.getpid(), signal.SIGINT)
+        return code
+
+    monkeypatch.setattr(commands, "main", interrupted)
+    assert main([*QUICK, "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_nohup_is_respected(tmp_path):
+    with training(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as process:
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_before_training_leaves_nothing(tmp_path, monkeypatch, capsys, number):
     before = signal.getsignal(number)
     monkeypatch.setattr(xwb.proof, "check", lambda *args: os.kill(os.getpid(), number))
     monkeypatch.chdir(tmp_path)
     assert main(QUICK) == 130
-    assert one_line(capsys.readouterr().err)
+    assert capsys.readouterr().err == "xwb: interrupted\n"
     assert tree(tmp_path) == []
     assert signal.getsignal(number) == before
 
@@ -289,10 +368,13 @@ def on_terminal(args, cwd, **variables) -> str:
     return said.decode()
 
 
-def test_a_terminal_gets_a_progress_bar(tmp_path):
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_terminal_gets_a_progress_bar(tmp_path, columns):
     environment = {name: "" for name in ("NO_COLOR",) if name in os.environ}
-    said = on_terminal([*QUICK, "--epochs", "60"], tmp_path, **environment)
-    assert re.search(r"epoch \d+/60  loss [\d.]+  validation loss [\d.]+  accuracy", said)
+    said = on_terminal([*QUICK, "--epochs", "60"], tmp_path, COLUMNS=str(columns), **environment)
+    lines = re.findall(r"epoch[^\r\n]*", re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", said))
+    assert max(len(line.rstrip()) for line in lines) <= columns - len("^C")
+    assert re.search(r"epoch \d+/60  loss [\d.]+  accuracy [\d.]+ %", said)
     assert re.search(r"\x1b\[[\d;]*m", said)
     assert "test accuracy" in said
 
@@ -301,6 +383,38 @@ def test_no_color_is_respected(tmp_path):
     said = on_terminal([*QUICK, "--epochs", "60"], tmp_path, NO_COLOR="1")
     assert "test accuracy" in said
     assert not re.search(r"\x1b\[[\d;]*m", said)
+
+
+def test_a_dumb_terminal_gets_lines(tmp_path):
+    said = on_terminal([*QUICK, "--epochs", "60"], tmp_path, TERM="dumb")
+    assert "\x1b" not in said
+    assert re.search(r"^epoch 60/60  loss [\d.]+  validation loss [\d.]+  accuracy", said, re.MULTILINE)
+
+
+def test_closed_streams(tmp_path):
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *XWB, *QUICK, "--out", "run"], cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0
+    assert Run.open(tmp_path / "run").record["status"] == "finished"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *XWB, *QUICK, "--out", "run"],
+        cwd=tmp_path,
+        check=False,
+        stderr=subprocess.PIPE,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(("name", "encoding"), [(b"by\xfftes", "utf-8"), ("ü".encode(), "ascii")])
+def test_names_that_cannot_be_told(tmp_path, name, encoding):
+    done = run(
+        [*QUICK, "--out", os.fsdecode(name)],
+        tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / os.fsdecode(name) / "report.html").exists()
 
 
 def test_training_goes_on_when_its_reader_leaves(tmp_path):

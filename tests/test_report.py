@@ -49,7 +49,7 @@ def run(request, tmp_path_factory) -> Run:
         "network": {},
         "bare": {"hidden": ()},
         "svm": {"hidden": (), "loss": "svm"},
-        "interrupted": {"hidden": (150,)},
+        "interrupted": {"hidden": (300,)},
         "hopeless": {"hidden": (), "lr": 1e-9},
     }[request.param]
     job = DigitsJob(DigitsOptions(epochs=4, **options))
@@ -131,6 +131,15 @@ def test_what_cannot_be_reported(tmp_path):
     other = {"job": "digits", "metrics": {}, "data": {"sha256": "0"}}
     with pytest.raises(RunError, match="other data"):
         write_report(Run.create(tmp_path / "run", other))
+
+
+def test_files_that_do_not_belong_together(tmp_path):
+    for _ in DigitsJob(DigitsOptions(hidden=(), epochs=1)).run(tmp_path):
+        pass
+    run = Run.open(tmp_path)
+    run.metrics_path.unlink()
+    with pytest.raises(RunError, match="lacks epoch"):
+        write_report(run)
 
 
 @pytest.mark.parametrize(

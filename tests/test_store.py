@@ -59,6 +59,19 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, failure, ol
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == ([("a", old)] if old else [])
 
 
+def test_a_link_is_written_through(tmp_path):
+    (tmp_path / "link").symlink_to("file")
+    for data in (b"old", b"new"):
+        write_bytes(tmp_path / "link", data)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "file").read_bytes() == data
+
+
+def test_a_name_that_is_no_unicode_is_written_escaped(tmp_path):
+    _store.write_json(tmp_path / "a", {"out": os.fsdecode(b"by\xfftes")})
+    assert json.loads((tmp_path / "a").read_text("utf-8")) == {"out": os.fsdecode(b"by\xfftes")}
+
+
 def test_writing_where_no_folder_is(tmp_path):
     for path in (tmp_path / "missing" / "a", tmp_path / ("long" * 100)):
         with pytest.raises(RunError, match="cannot write"):
@@ -184,6 +197,7 @@ def test_run_life(tmp_path):
     run.save_model(PARAMS, METADATA)
     run.save_report("<p>ä</p>")
     run.save_record(status="finished")
+    run.close()
     again = Run.open(path)
     assert again.record == {"format": "xwb run 1", "status": "finished", "seed": 3}
     assert again.metrics() == [{"epoch": 0}, {"epoch": 1}]
@@ -196,6 +210,18 @@ def test_run_life(tmp_path):
     Run.create(path, {"seed": 4})
     assert sorted(p.name for p in path.iterdir()) == ["notes.txt", "run.json"]
     assert (path / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    first = Run.create(tmp_path / "run", {})
+    first.save_model(PARAMS, METADATA)
+    with pytest.raises(RunError, match="being written by another xwb"):
+        Run.create(tmp_path / "run", {})
+    assert Run.open(tmp_path / "run").load_model()[1] == METADATA
+    first.close()
+    second = Run.create(tmp_path / "run", {})
+    del second  # forgotten is closed
+    Run.create(tmp_path / "run", {})
 
 
 def test_discard_leaves_nothing(tmp_path):

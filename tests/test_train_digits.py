@@ -91,10 +91,38 @@ def test_its_gradients_agree_with_finite_differences(hidden, loss, seed):
     assert [row.name for row in report.rows] == [f"{p}{i}" for i in range(1, len(hidden) + 2) for p in "Wb"]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_gradients_of_a_net_with_dead_layers_agree(seed):
+    job = DigitsJob(DigitsOptions(hidden=(4,) * 12, seed=seed))
+    problem = job.gradient_problem()
+    xwb.check(problem.layer, *problem.params).raise_if_wrong()
+    assert not any(b.any() for b in job.classifier.params[1::2])  # moved in the copy alone
+
+
+def test_a_check_takes_few_entries_of_a_wide_net():
+    job = DigitsJob(DigitsOptions(hidden=(128,)))
+    assert [p.size for p in job.gradient_problem().params] == [p.size for p in job.classifier.params]
+    job = DigitsJob(DigitsOptions(hidden=(1024, 1024)))
+    problem = job.gradient_problem()
+    entries = sum(p.size for p in job.classifier.params)
+    assert max(p.size for p in problem.params) * entries <= 2**29
+    assert min(p.size for p in problem.params) == 10
+
+
+def test_a_gradient_problem_goes_back_from_where_it_was():
+    problem = DigitsJob(DigitsOptions(hidden=(12,))).gradient_problem()
+    there = [2 * p for p in problem.params]
+    wanted = problem.layer(*problem.params)[1](1.0)
+    _, back = problem.layer(*problem.params)
+    problem.layer(*there)
+    for grad, want in zip(back(1.0), wanted, strict=True):
+        np.testing.assert_array_equal(grad, want)
+
+
 def test_large_parameters_are_sampled_and_a_planted_mistake_is_found():
     job = DigitsJob(DigitsOptions(hidden=(12, 9)))
     problem = gradient_problem(job.classifier, *job.train, seed=0, whole=100, sample=50)
-    assert [p.shape for p in problem.params] == [(50,), (12,), (50,), (9,), (9, 10), (10,)]
+    assert [p.shape for p in problem.params] == [(50,), (12,), (50,), (9,), (50,), (10,)]
     xwb.check(problem.layer, *problem.params).raise_if_wrong()
 
     def wrong(dloss, saved):
@@ -192,9 +220,26 @@ def test_load_refuses_what_is_no_classifier(tmp_path):
     run.save_model({"W": np.zeros((2, 2), np.float32)}, {"format": "something else"})
     with pytest.raises(RunError, match="no classifier"):
         Classifier.load(run)
+    run.close()
     finished(tmp_path / "run", **QUICK)
     data = bytearray(run.model_path.read_bytes())
     data[-3] ^= 1
     run.model_path.write_bytes(data)
     with pytest.raises(RunError, match="damaged"):
         Classifier.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("spoil", "said"), [("sizes", "other sizes"), ("values", "not finite")])
+def test_load_refuses_a_classifier_that_cannot_be(tmp_path, spoil, said):
+    job = finished(tmp_path / "run", **QUICK)
+    run = Run.open(tmp_path / "run")
+    params, metadata = run.load_model()
+    if spoil == "sizes":
+        params["W1"] = params["W1"][:-1]
+    else:
+        params["b2"][3] = np.nan
+    run.save_model(params, metadata)
+    with pytest.raises(RunError, match=said):
+        Classifier.load(run)
+    job.classifier.save(run)
+    Classifier.load(run)

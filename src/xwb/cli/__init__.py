@@ -10,7 +10,7 @@ import click
 
 from .. import __version__
 from ..core import DivergedError, ProofError, RunError, XwbError
-from ._output import complain, drop_output
+from ._output import complain, drop_output, ready_output
 from ._predict import predict
 from ._signals import Interrupted, signals_raise
 from ._train import train
@@ -21,7 +21,7 @@ Exit codes:
   1    the work failed or its result is wrong: a gradient check that disagrees,
        a training that diverged, a full disk
   2    a mistake in the call: an option, a file or a folder
-  130  interrupted (Ctrl-C or SIGTERM); what was reached is kept"""
+  130  interrupted (Ctrl-C, SIGTERM or SIGHUP); what was reached is kept"""
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,16 +35,21 @@ commands.add_command(predict)
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line ``args`` (default: that of the process) and return the exit code."""
-    words = list(sys.argv[1:] if args is None else args)
+    """Run the command line ``args`` (default: that of the process, which then is to end) and return the exit code."""
+    ready_output()
+    with signals_raise(to_the_end=args is None):
+        try:
+            return _run(list(sys.argv[1:] if args is None else args))
+        except Interrupted:
+            complain("interrupted")
+            return 130
+
+
+def _run(words: list[str]) -> int:
     try:
-        with signals_raise():
-            code = commands.main(words, "xwb", standalone_mode=False, obj=["xwb", *words])
-            sys.stdout.flush()
+        code = commands.main(words, "xwb", standalone_mode=False, obj=["xwb", *words])
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except Interrupted:
-        complain("interrupted before there was anything to keep; nothing was written")
-        return 130
     except click.UsageError as error:
         if error.ctx and isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
             click.echo(error.ctx.get_help(), err=True)
@@ -63,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     except (OSError, MemoryError) as error:
         drop_output()
-        complain(str(error))
+        complain(str(error) or "out of memory")
         return 1
 
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import sys
+
+
+def ready_output() -> None:
+    """Make stdout and stderr bear any text: closed, it goes nowhere; what their encoding lacks is escaped."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # as Python makes them, a descriptor that is not theirs to close
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
     """Print, and go on in silence when nobody reads any more: the run folder is what the work is for."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
+            raise
         drop_output()
 
 

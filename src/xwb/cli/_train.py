@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..training import DigitsJob, DigitsOptions, Epoch
 
 LINES = 10  # about how many epochs are told where no progress bar can be
+ROOM = 58  # columns beside the bar: the words, the time left, and the ^C that a terminal echoes
 
 
 def _widths(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -67,7 +69,7 @@ def digits(command: list[str], /, out: Path | None, quiet: bool, **given: Any) -
     from ..reports import write_report
     from ..runs import refuse_foreign
     from ..training import DigitsJob, DigitsOptions
-    from ._signals import signals_noted
+    from ._signals import note_signals
 
     tell: Callable[[str], None] = (lambda text: None) if quiet else say
     started = time.perf_counter()
@@ -89,12 +91,13 @@ def digits(command: list[str], /, out: Path | None, quiet: bool, **given: Any) -
         "rows": [row._asdict() for row in report.rows],
     }
 
-    with signals_noted() as stop:
-        with _progress(options, quiet) as show:
-            for epoch in job.run(out, command=command, gradient_check=gradient_check, stop=stop):
-                show(epoch)
-        page = write_report(out)
-        tell(_conclusion(job, out, page, time.perf_counter() - started))
+    stop = note_signals()
+    with _progress(options, quiet) as show:
+        for epoch in job.run(out, command=command, gradient_check=gradient_check, stop=stop):
+            show(epoch)
+    tell(_conclusion(job, time.perf_counter() - started))
+    page = write_report(out)  # told after the rest, which a disk that is full now would hide
+    tell(f"run            {out}  (look at {page})")
     if job.status == "finished":
         return 0
     complain(f"interrupted; the best parameters so far are in {out}")
@@ -113,7 +116,7 @@ def _default_folder(options: DigitsOptions) -> Path:
     return Path("runs") / "-".join([*words, f"seed{options.seed}"])
 
 
-def _conclusion(job: DigitsJob, out: Path, page: Path, seconds: float) -> str:
+def _conclusion(job: DigitsJob, seconds: float) -> str:
     best, test = job.best, job.test
     assert best is not None
     assert test is not None
@@ -121,8 +124,7 @@ def _conclusion(job: DigitsJob, out: Path, page: Path, seconds: float) -> str:
     return (
         f"test accuracy  {100 * test.accuracy:.1f} %  ({round(test.accuracy * total)} of {total}), with the parameters "
         f"of epoch {best.number}, the best on validation ({100 * best.validation.accuracy:.1f} %)\n"
-        f"time           {seconds:.1f} s\n"
-        f"run            {out}  (look at {page})"
+        f"time           {seconds:.1f} s"
     )
 
 
@@ -131,26 +133,29 @@ def _progress(options: DigitsOptions, quiet: bool) -> Iterator[Callable[[Epoch],
     """What is called with each epoch: a bar on a terminal, else a line for some of them."""
     if quiet:
         yield lambda epoch: None
-    elif sys.stdout.isatty():
+    elif sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(compact=True)
-        with Progress(*columns, transient=True) as progress:
+        console = Console()
+        bar = BarColumn(max(4, min(40, console.width - ROOM)))
+        columns = TextColumn("{task.description}"), bar, TimeRemainingColumn(compact=True)
+        with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=options.epochs)
-            yield lambda epoch: progress.update(task, completed=epoch.number, description=_words(epoch, options))
+            yield lambda epoch: progress.update(task, completed=epoch.number, description=_words(epoch, options, ""))
     else:
         every = max(1, options.epochs // LINES)
 
         def line(epoch: Epoch) -> None:
             if epoch.number % every == 0 or epoch.number == options.epochs or not epoch.whole:
-                say(_words(epoch, options))
+                say(_words(epoch, options, f"  validation loss {epoch.validation.loss:.4f}"))
 
         yield line
 
 
-def _words(epoch: Epoch, options: DigitsOptions) -> str:
+def _words(epoch: Epoch, options: DigitsOptions, more: str) -> str:
     wide = len(str(options.epochs))
     return (
-        f"epoch {epoch.number:>{wide}}/{options.epochs}  loss {epoch.train.loss:.4f}  "
-        f"validation loss {epoch.validation.loss:.4f}  accuracy {100 * epoch.validation.accuracy:.1f} %"
+        f"epoch {epoch.number:>{wide}}/{options.epochs}  loss {epoch.train.loss:.4f}{more}  "
+        f"accuracy {100 * epoch.validation.accuracy:.1f} %"
     )

@@ -12,7 +12,7 @@ from ._errors import DataError, OptionError, ShapeError
 from ._factored import FactoredGradient
 
 
-def clip_per_example(grads: Sequence[Any], max_norm: float) -> Any:
+def clip_per_example(grads: Any, max_norm: float) -> Any:
     """Each example's gradient scaled down to a norm of at most ``max_norm``, and summed again; still factored.
 
     g_n ← g_n · min(1, c / ‖g_n‖), the norm being over all parameters (Abadi et al. 2016, arXiv:1607.00133). The
@@ -59,7 +59,7 @@ def clip_per_example(grads: Sequence[Any], max_norm: float) -> Any:
     for i, gradient in (weights | biases).items():
         clipped = _scale_examples(gradient, factors)
         entries[i] = np.asarray(clipped)[0] if i in biases else clipped
-    return type(grads)._make(entries) if named else entries  # type: ignore[attr-defined]
+    return type(grads)._make(entries) if named else entries
 
 
 def _scale_examples(gradient: FactoredGradient, factors: Array) -> FactoredGradient:

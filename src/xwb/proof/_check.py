@@ -122,16 +122,16 @@ def check(
         ProofError: a pair's backward returned another number of gradients than there are inputs.
     """
     call, names, value, gradients = _sides(layer, arrays, options)
-    inputs = [np.asarray(a) if a is not None else None for a in arrays]
+    inputs: list[Any] = [None if a is None else np.asarray(a) for a in arrays]
     checked = [i for i, a in enumerate(inputs) if a is not None and a.dtype in FLOATS and not _is_target(layer, i)]
     if not checked:
         raise OptionError(f"check: {call} has no float32 or float64 input among these, so no gradient to check")
-    dtype = np.result_type(*(inputs[i].dtype for i in checked))  # type: ignore[union-attr]
+    dtype = np.result_type(*(inputs[i].dtype for i in checked))
     Y = np.asarray(value(*inputs))
     if Y.dtype.kind != "f":
         raise OptionError(f"check: {call} returns {Y.dtype}, which has no gradient")
     dY = np.random.default_rng(seed).standard_normal(Y.shape).astype(Y.dtype)
-    handed = [None if a is None else a.copy() for a in inputs]
+    handed: list[Any] = [None if a is None else a.copy() for a in inputs]
     grads = gradients(dY.copy(), *handed)
     wide = [a.astype(np.float64) if a is not None and a.dtype in FLOATS else a for a in inputs]
     # Of a loss the two numbers are shown for dY = 1, as everybody computes them.
@@ -140,7 +140,7 @@ def check(
     for i in checked:
         numeric, uncertain = _central_differences(value, wide, i, dY.astype(np.float64), ALLOWED[dtype].of_terms)
         row = _row(names[i], grads[i], numeric, uncertain, ALLOWED[dtype], unit)
-        if not np.array_equal(handed[i], inputs[i], equal_nan=True):  # type: ignore[arg-type]
+        if not np.array_equal(handed[i], inputs[i], equal_nan=True):
             row = row._replace(relative=np.inf, note="backward changed this input")
         rows.append(row)
     return Report(call, dtype, rows)
@@ -197,18 +197,17 @@ class _Slope(NamedTuple):
 
 
 def _central_differences(
-    value: Callable[..., Any], arrays: list[Array | None], position: int, dY: Array, of_terms: float
+    value: Callable[..., Any], arrays: list[Any], position: int, dY: Array, of_terms: float
 ) -> tuple[Array, Array]:
     """∂⟨dY, Y⟩/∂x at every entry of one array, and how far rounding may put each comparison off."""
     X = arrays[position]
-    assert X is not None
     moved = list(arrays)
 
     def slope(index: tuple[int, ...], step: float) -> _Slope:
         sides = []
         for x in (X[index] + step, X[index] - step):
             moved[position] = X.copy()
-            moved[position][index] = x  # type: ignore[index]
+            moved[position][index] = x
             sides.append((x, np.asarray(value(*moved), np.float64)))
         (high, Y_high), (low, Y_low) = sides
         difference = Y_high - Y_low

@@ -27,8 +27,8 @@ def write_report(run: Run | str | os.PathLike[str]) -> Path:
     """Write ``report.html`` of a digits run and return its path.
 
     Raises:
-        RunError: the folder is no finished or interrupted run of this job, was trained on other data, or cannot be
-            written.
+        RunError: the folder is no finished or interrupted run of this job, was trained on other data, its files do not
+            belong together, or it cannot be written.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     run.save_report(render_report(run))
@@ -47,6 +47,9 @@ def render_report(run: Run) -> str:
     digits = load_digits()
     if record["data"]["sha256"] != digits.sha256:
         raise RunError(f"{run.path} was trained on other data than this xwb ships, so it cannot be reported")
+    metrics = run.metrics()
+    if record["best_epoch"] not in [line["epoch"] for line in metrics]:
+        raise RunError(f"{run.metrics_path} lacks epoch {record['best_epoch']}, which {run.record_path} names the best")
     classifier = Classifier.load(run)
     rows = stratified_split(digits.labels, record["seed"]).test
     images, labels = digits.images[rows], digits.labels[rows].astype(np.intp)
@@ -63,12 +66,12 @@ def render_report(run: Run) -> str:
     ]
     if record["status"] != "finished":
         body.append(
-            f'<p class="notice">Training was interrupted: {run.metrics()[-1]["epoch"]} of '
+            f'<p class="notice">Training was interrupted: {metrics[-1]["epoch"]} of '
             f"{record['options']['epochs']} epochs were begun.</p>"
         )
     body += [
         _headline(record, int((said == labels).sum()), len(labels)),
-        section("Training", *_curves(record, run.metrics())),
+        section("Training", *_curves(record, metrics)),
         section("Confusion on the test images", *_confusion(said, labels)),
         section("What it got wrong", *_mistakes(classifier, X, images, labels, rows)),
         section("The weight of each class", *_class_weights(classifier.params[0]))

@@ -13,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +37,25 @@ class Run:
         self.path = path
         self.record = record
         self._made: list[Path] = []
+        self._unlock: Callable[[], object] = lambda: None
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], record: Mapping[str, Any]) -> Run:
         """Begin a run in ``path``, with status ``"running"``; the files of an older run there are removed.
 
+        Until `close`, no other process (nor this one) can begin a run there.
+
         Raises:
-            RunError: ``path`` exists and is no run, or cannot be written.
+            RunError: ``path`` exists and is no run, is being written by another, or cannot be written.
         """
         path = Path(path)
         refuse_foreign(path)
         run = cls(path, {"format": FORMAT, "status": "running", **record})
         run._made = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
         _store.make_folder(path)
+        lock = _store.lock_folder(path)
+        if lock is not None:
+            run._unlock = weakref.finalize(run, os.close, lock)
         # The old run.json goes last, by being replaced: until then the folder stays one that may be overwritten.
         for old in (run.model_path, run.metrics_path, run.report_path):
             _store.remove(old)
@@ -129,8 +136,12 @@ class Run:
         """Write ``report.html``. Raises `RunError` if that fails."""
         _store.write_text(self.report_path, page)
 
+    def close(self) -> None:
+        """Let others begin a run in the folder; what is forgotten without it is closed too."""
+        self._unlock()
+
     def discard(self) -> None:
-        """Remove the run's files, and the folders that `create` made if they are empty then."""
+        """Remove the run's files, and the folders that `create` made if they are empty then; not after `close`."""
         for path in (self.model_path, self.metrics_path, self.report_path, self.record_path):
             _store.remove(path)
         with contextlib.suppress(OSError):

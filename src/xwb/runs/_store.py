@@ -25,13 +25,14 @@ def write_bytes(path: Path, data: bytes) -> None:
             the last flush of the folder fails, the new file is in place, but a power cut might bring back the old.
     """
     # Not tempfile: its files are private (0600), and a run is as readable as anything else its user writes.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    place = Path(os.path.realpath(path))  # a link stays, and what it points to is written
+    temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb", buffering=0) as file:
             _write_all(file, data)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
+        os.replace(temporary, place)
+        _flush_folder(place.parent)
     except OSError as error:
         raise _explained(path, error) from error
     finally:
@@ -40,8 +41,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of UTF-8 text."""
-    write_bytes(path, text.encode())
+    """`write_bytes` of UTF-8 text; the bytes of a file name that are none are escaped."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,6 +82,30 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _explained(path, error) from error
+
+
+def lock_folder(path: Path) -> int | None:
+    """A descriptor of the folder ``path`` that holds its lock until it is closed; None where folders have no locks.
+
+    Raises:
+        RunError: another holds the lock, or the folder cannot be read.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise _explained(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.EWOULDBLOCK:
+            raise RunError(f"{path} is being written by another xwb") from error
+        return None  # some network file systems lock nothing
+    return descriptor
 
 
 def remove(path: Path) -> None:

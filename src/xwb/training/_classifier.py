@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +96,7 @@ class Classifier:
         """The classifier of a run.
 
         Raises:
-            RunError: it is no run, has no model, or the model is damaged or of another kind.
+            RunError: it is no run, has no model, or the model is damaged, of another kind or not finite.
         """
         run = run if isinstance(run, Run) else Run.open(run)
         params, metadata = run.load_model()
@@ -108,6 +109,11 @@ class Classifier:
             raise RunError(f"{run.model_path} holds no classifier of xwb: {error}") from error
         if not known:
             raise RunError(f"{run.model_path} holds no classifier that this xwb reads")
+        stated = [shape for D, M in pairwise(sizes) for shape in ((D, M), (M,))]
+        if [param.shape for param in classifier.params] != stated:
+            raise RunError(f"{run.model_path} holds parameters of other sizes than the {sizes} it states")
+        if not all(np.isfinite(param).all() for param in classifier.params):
+            raise RunError(f"{run.model_path} holds parameters that are not finite")
         return classifier
 
 

@@ -7,6 +7,7 @@ DOI 10.24432/C50P49, CC BY 4.0; see ``data/README.md``.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -106,9 +107,11 @@ def read_images(path: str | os.PathLike[str]) -> Array:
         DataError: the file is missing, is no ``.npy`` file, is cut short, or holds objects.
     """
     try:
-        with open(path, "rb") as file:
-            array: Array = np.lib.format.read_array(file, allow_pickle=False)
+        with open(path, "rb") as file:  # which may be a pipe, and NumPy wants to seek
+            array: Array = np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
             return array
+    except MemoryError:  # no fault of the file
+        raise
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # NumPy raises many kinds on bytes that are no array

@@ -10,12 +10,14 @@ import numpy as np
 from ..core import Array, Layer
 from ._classifier import LOSSES, Classifier
 
+ENTRIES_READ = 2**29  # by the check of one parameter, about: its sample times the entries of the net
+
 
 class GradientProblem(NamedTuple):
     """What ``xwb.check(layer, *params)`` takes."""
 
     layer: Layer  # from the parameters to the loss on a batch
-    params: list[Array]  # float64: whole, or a vector of the entries that stand for one
+    params: list[Array]  # float64: each whole, or a vector of the entries that stand for it
     examples: int  # in the batch
 
 
@@ -26,7 +28,7 @@ def gradient_problem(
     *,
     seed: int,
     examples: int = 8,
-    whole: int = 8192,
+    whole: int = 20_000,
     sample: int = 512,
 ) -> GradientProblem:
     """The loss of ``classifier`` on a batch, in float64, as a function of its parameters.
@@ -37,32 +39,36 @@ def gradient_problem(
     Args:
         classifier: only read; the parameters are copied.
         X, y: features (N, D) and labels (N,) to take the batch from.
-        seed: draws the entries of large parameters.
+        seed: moves the biases, and draws the entries of large parameters.
         examples: size of the batch.
-        whole: a parameter with more entries than this is represented by ``sample`` of them.
-        sample: so many.
+        whole: of a net with more entries than this, each parameter is represented by ``sample`` of its own.
+        sample: so many; fewer in a net so large that they would take long.
     """
     net, loss = classifier.net, LOSSES[classifier.loss]
     params = [array.astype(np.float64) for array in classifier.params]
+    rng = np.random.default_rng(seed)
+    for b in params[1::2]:  # fresh biases are 0, which puts every unit above a dead layer right on relu's kink
+        b += 0.1 * rng.standard_normal(b.shape)
     X = X.astype(np.float64)
     rows = np.argsort(-_distance_from_kinks(classifier, params, X, y), kind="stable")[:examples]
     X, y = X[rows], y[rows]
-    rng = np.random.default_rng(seed)
-    drawn = [np.sort(rng.choice(a.size, sample, False)) if a.size > whole else None for a in params]
+    entries = sum(a.size for a in params)
+    most = max(1, min(sample, ENTRIES_READ // entries)) if entries > whole else entries
+    drawn = [np.sort(rng.choice(a.size, most, False)) if a.size > most else None for a in params]
 
-    def filled(parts: Sequence[Array]) -> list[Array]:
-        whole = [param.copy() for param in params]
-        for part, at, param in zip(parts, drawn, whole, strict=True):
+    def run(parts: Sequence[Array]) -> Any:
+        """The loss and the two steps back; ``params`` is written over, for a copy of a wide net takes long."""
+        for part, at, param in zip(parts, drawn, params, strict=True):
             param.flat[slice(None) if at is None else at] = part.ravel()
-        return whole
+        scores, back = net(X, *params)
+        value, back_loss = loss(scores, y)
+        return value, back, back_loss
 
     def forward(*parts: Array) -> Any:
-        scores, back = net(X, *filled(parts))
-        value, back_loss = loss(scores, y)
-        return value, (back, back_loss)
+        return run(parts)[0], parts
 
-    def backward(dloss: Any, saved: Any) -> list[Array]:
-        back, back_loss = saved
+    def backward(dloss: Any, parts: Sequence[Array]) -> list[Array]:
+        _, back, back_loss = run(parts)
         grads = back(back_loss(dloss), needs=net.params)[1:]
         return [grad if at is None else grad.flat[at] for grad, at in zip(grads, drawn, strict=True)]
 

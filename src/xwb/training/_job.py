@@ -150,7 +150,7 @@ class DigitsJob:
             stop: asked after every step; True ends the training.
 
         Raises:
-            RunError: ``out`` is no run and not empty, or cannot be written.
+            RunError: ``out`` is no run and not empty, is being written by another, or cannot be written.
             DivergedError: the loss is no longer finite; what this run had written is removed.
         """
         run = Run.create(out, self._record(command, gradient_check))
@@ -176,6 +176,8 @@ class DigitsJob:
         except BaseException:
             run.discard()
             raise
+        finally:
+            run.close()
 
     def _epochs(self, stop: Callable[[], bool]) -> Iterator[Epoch]:
         options, classifier = self.options, self.classifier
