@@ -57,10 +57,13 @@ def gradient_problem(
     drawn = [np.sort(rng.choice(a.size, most, False)) if a.size > most else None for a in params]
 
     def run(parts: Sequence[Array]) -> Any:
-        """The loss and the two steps back; ``params`` is written over, for a copy of a wide net takes long."""
-        for part, at, param in zip(parts, drawn, params, strict=True):
-            param.flat[slice(None) if at is None else at] = part.ravel()
-        scores, back = net(X, *params)
+        """The loss and the two steps back; sampled ``params`` are written over, for a copy of a wide net takes long."""
+        given = list(parts)
+        for i, at in enumerate(drawn):
+            if at is not None:
+                params[i].flat[at] = parts[i]
+                given[i] = params[i]
+        scores, back = net(X, *given)
         value, back_loss = loss(scores, y)
         return value, back, back_loss
 
