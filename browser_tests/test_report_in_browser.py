@@ -145,7 +145,7 @@ def measured(
     (folder / f"measure-{model}.html").write_text(MEASURE % (list(WIDTHS), f"/{model}/report.html"))
     dom, log = browse(chromium, profile, f"{address}/measure-{model}.html", scheme, "--dump-dom")
     assert "<title>done</title>" in dom, (dom[-2000:], log[-2000:])
-    found = json.loads(html.unescape(re.search(r"<body>(.*)</body>", dom, re.DOTALL)[1]))  # type: ignore[index]
+    found = json.loads(html.unescape(re.search(r"<body>(.*)</body>", dom, re.DOTALL)[1]))
     return {int(width): values for width, values in found.items()}, re.findall(r".*:CONSOLE.*", log)
 
 
