@@ -102,9 +102,10 @@ def check(
     """The gradients of ⟨dY, Y⟩, for a random dY, against central differences at every entry of every input.
 
     The closed form runs on copies of the arrays; the differences are taken in float64, whatever the dtype, with a step
-    of 6e-6 · max(1, |x|), or larger ones where Y is so large that rounding would drown it. Costs two forward passes per
-    entry, eight where larger steps are tried. Where rounding may still hide more than a hundredth of the largest entry, a
-    hundredth is allowed, and what differs by more is called "not resolved" and is not ok. Points where the function has a kink are not recognised: there a right gradient may disagree.
+    of 6e-6 · max(1, |x|), or larger ones where Y is so large that rounding would drown it. Costs two forward passes
+    per entry, eight where larger steps are tried. Where rounding may still hide more than a hundredth of the largest
+    entry, a hundredth is allowed, and what differs by more is called "not resolved" and is not ok. Points where the
+    function has a kink are not recognised: there a right gradient may disagree.
 
     Args:
         layer: a layer, chain or loss; or a pair ``(forward, backward)`` with ``forward(*arrays) -> Y`` and
