@@ -33,7 +33,7 @@ MAY_IMPORT = {
 }
 # Packages beyond NumPy and the standard library, and the one room that may import each.
 PACKAGES = {
-    "scipy": {"core", "layers"},
+    "scipy": {"core", "layers", "algebra"},
     "click": {"cli"},
     "rich": {"cli"},
     "safetensors": {"runs"},
@@ -64,6 +64,7 @@ PUBLIC = [
     "chain",
     "check",
     "clip_per_example",
+    "derive",
     "fold_bias",
     "gelu",
     "jacobian",

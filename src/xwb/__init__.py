@@ -1,5 +1,6 @@
 """Y = XW + b and its backward pass: computed in closed form, checked, and trained with."""
 
+from .algebra import derive
 from .core import (
     DataError,
     DivergedError,
@@ -56,6 +57,7 @@ __all__ = [
     "chain",
     "check",
     "clip_per_example",
+    "derive",
     "fold_bias",
     "gelu",
     "jacobian",

@@ -1,4 +1,7 @@
-"""The command ``xwb``: one thin file per sub-command; mistakes get one line, not a traceback."""
+"""The command ``xwb``: one thin file per sub-command; mistakes get one line, not a traceback.
+
+A mistake in a formula gets several: the formula and a caret under the character.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from collections.abc import Sequence
 import click
 
 from .. import __version__
-from ..core import DivergedError, ProofError, RunError, XwbError
-from ._output import complain, drop_output, ready_output
+from ..core import DivergedError, FormulaError, ProofError, RunError, XwbError
+from ._derive import derive
+from ._output import complain, drop_output, point_out, ready_output
 from ._predict import predict
 from ._signals import Interrupted, signals_raise
 from ._train import train
@@ -20,7 +24,7 @@ Exit codes:
   0    done
   1    the work failed or its result is wrong: a gradient check that disagrees,
        a training that diverged, a full disk
-  2    a mistake in the call: an option, a file or a folder
+  2    a mistake in the call: an option, a file, a folder or a formula
   130  interrupted (Ctrl-C, SIGTERM or SIGHUP); what was reached is kept"""
 
 
@@ -32,6 +36,7 @@ def commands() -> None:
 
 commands.add_command(train)
 commands.add_command(predict)
+commands.add_command(derive)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -59,6 +64,9 @@ def _run(words: list[str]) -> int:
         return 2
     except click.ClickException as error:
         complain(error.format_message())
+        return 2
+    except FormulaError as error:
+        point_out(str(error))
         return 2
     except XwbError as error:
         complain(str(error))

@@ -34,6 +34,11 @@ def complain(message: str) -> None:
     print("xwb:", " ".join(message.split()), file=sys.stderr)
 
 
+def point_out(message: str) -> None:
+    """Lines on stderr as they are, for carets that point at the line above."""
+    print("xwb:", message, file=sys.stderr)
+
+
 def drop_output() -> None:
     """What Python still holds for stdout goes nowhere, instead of failing once more at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -21,7 +21,7 @@ from ._errors import (
 )
 from ._factored import FactoredGradient, Term
 from ._jacobian import jacobian
-from ._layer import Layer, Loss
+from ._layer import Layer, Loss, named_tuple
 
 __all__ = [
     "FLOATS",
@@ -48,6 +48,7 @@ __all__ = [
     "fold_bias",
     "in_blas_order",
     "jacobian",
+    "named_tuple",
     "one_dtype",
     "product",
     "refuse_unwritable",

@@ -1,0 +1,536 @@
+"""``derive``: a layer written in index notation, its gradients, and both on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..core import FLOATS, Array, DtypeError, FormulaError, Layer, ShapeError, named_tuple, one_dtype, shapes_table
+from ._cost import Cost, cost
+from ._evaluate import Evaluation
+from ._expr import ONE, Expr, Index, Place, Range, Read, Term, bare, walk
+from ._forms import einsum, matrix
+from ._gradient import Adjoint, Adjoints
+from ._print import Letters, Text
+from ._ranges import Classes, Sizes, solve
+from ._read import Program, Statement, checked_sizes, read, unknown
+from ._rules import Occurrence, occurrences, own_value
+from ._steps import Step, steps
+from ._text import pointed
+
+if TYPE_CHECKING:
+    from ._paper import Paper
+
+
+class _Flow(NamedTuple):
+    """One occurrence of a tensor in a statement, ready to run: the gradient's monomial, and where it is added."""
+
+    occurrence: Occurrence
+    term: Term
+
+
+class Gradient:
+    """The gradient with respect to one tensor of a derivation, ``d["W"]``."""
+
+    def __init__(self, derivation: Derivation, name: str) -> None:
+        self._derivation = derivation
+        self.name = name
+
+    @cached_property
+    def _adjoint(self) -> Adjoint:
+        return self._derivation._adjoints[self.name]
+
+    @cached_property
+    def formula(self) -> str:
+        """One line of index notation, ``dW[d,m] = sum[n] X[n,d] dY[n,m]``.
+
+        It may name values of earlier statements and other gradients, which have formulas of their own; `program` has
+        them all.
+        """
+        adjoint = self._adjoint
+        return self._derivation._text().statement(f"d{self.name}", adjoint.entry, adjoint.body)
+
+    @cached_property
+    def einsum(self) -> str | None:
+        """The subscripts for ``np.einsum`` over the tensors in the order of `formula`; None where it is no einsum."""
+        return einsum(self._adjoint)
+
+    @cached_property
+    def matrix(self) -> str | None:
+        """The gradient in matrix notation, ``X.T @ dY``, or None.
+
+        Claimed only after it gave the same numbers as `formula` on signed random integers at several sizes.
+        """
+        return matrix(self._adjoint, self._derivation.classes)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The derivation, step by step: ``Step(rule, before, after, note)``."""
+        return tuple(steps(self._derivation.program, self._derivation.classes, self._adjoint))
+
+    def cost(self, /, *, dtype: Any = np.float32, **sizes: Any) -> Cost:
+        """What the gradient costs, and what its Jacobian would have.
+
+        Args:
+            dtype: for the bytes; float32 unless told.
+            sizes: every index by its letter, ``n=64``, or a tensor's shape, ``X=(64, 4096)``; without any the cost
+                is symbolic.
+
+        Raises:
+            FormulaError: a letter that the formula does not have, or one that is missing.
+        """
+        return cost(self._derivation, self.name, np.dtype(dtype), sizes)
+
+    @property
+    def program(self) -> str:
+        """Everything that `formula` names: values of earlier statements, other gradients, then the formula itself."""
+        return self._program[0]
+
+    def letters(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, int]:
+        """The size of every letter of `program`, for ``derive(program).forward(sizes=…)``."""
+        derivation = self._derivation
+        bound = derivation._bind(arrays, sizes)
+        for statement in derivation.program.statements:
+            for axis in statement.axes:
+                index, length = axis.place.index, bound.sizes.of[Range(axis.tensor, axis.number)]
+                equal = index is not None and derivation.classes.equal(index.range, Range(axis.tensor, axis.number))
+                if index is not None and equal and bound.sizes.of[index.range] != length:
+                    fact = (
+                        f"{index.letter} is given shorter than {axis.tensor}, which the printed formula does not know"
+                    )
+                    raise pointed(
+                        derivation.formula, fact, axis.span, more=["give the sizes to derive: derive(…, sizes={…})"]
+                    )
+        return {letter: bound.sizes.of[range_] for letter, range_ in self._program[1].items() if letter != "..."}
+
+    @cached_property
+    def _program(self) -> tuple[str, dict[str, Range]]:
+        derivation = self._derivation
+        text = derivation._text()
+        needed: set[str] = set()
+        pending = [f"d{self.name}"]
+        adjoint_of = {f"d{name}": name for name in derivation._adjoints}
+        statement_of = {statement.name: statement for statement in derivation.program.statements}
+        while pending:
+            name = pending.pop()
+            if name in needed or (name not in adjoint_of and name not in statement_of):
+                continue
+            needed.add(name)
+            by_name = derivation._adjoints
+            source = by_name[adjoint_of[name]].body if name in adjoint_of else statement_of[name].body
+            pending += reads(source)
+        lines = [text.statement(s.name, s.left, s.body) for s in derivation.program.statements if s.name in needed]
+        for name in reversed(list(derivation._adjoints)):
+            if f"d{name}" in needed and name != self.name:
+                adjoint = derivation._adjoints[name]
+                lines.append(text.statement(f"d{name}", adjoint.entry, adjoint.body))
+        lines.append(text.statement(f"d{self.name}", self._adjoint.entry, self._adjoint.body))
+        return "; ".join(lines), text.letters.ranges
+
+    def __repr__(self) -> str:
+        return f"<gradient {self.formula}>"
+
+
+def reads(body: Expr) -> list[str]:
+    """The tensors that an expression reads, in order of appearance."""
+    return list(dict.fromkeys(node.tensor for node in walk(body) if isinstance(node, Read)))
+
+
+class _Bound(NamedTuple):
+    """Arrays that fit the formula: by name, leading axes made one; their original shapes; all sizes; the dtype."""
+
+    arrays: dict[str, Array]
+    shapes: dict[str, tuple[int, ...]]
+    sizes: Sizes
+    dtype: np.dtype[Any]
+
+
+class Derivation:
+    """A formula that has been read and differentiated; `derive` makes it.
+
+    ``d["W"]`` is the `Gradient` with respect to W. `forward`, `backward` and `jvp` compute with NumPy arrays, all of
+    one floating dtype, float32 or float64; nothing of the Jacobian's size is ever formed.
+    """
+
+    def __init__(self, text: str, sizes: Mapping[str, int] | None = None) -> None:
+        self.program: Program = read(text, sizes)
+        self.formula = text
+        self.inputs: tuple[str, ...] = self.program.inputs
+        self.integers: tuple[str, ...] = tuple(self.program.integers)
+        self.output: str = self.program.output.name
+        self.classes = Classes(self.program)
+        self._flows = [self._flow(statement) for statement in self.program.statements]
+
+    def _flow(self, statement: Statement) -> list[_Flow]:
+        dY = Read(f"d{statement.name}", tuple(Place(bare(index)) for index in statement.left))
+        return [
+            _Flow(occurrence, occurrence.term((dY, ONE), outer=statement.left))
+            for occurrence in map(
+                own_value(statement.name, statement.left, statement.body), occurrences(statement.body)
+            )
+            if occurrence.read.tensor not in self.integers
+        ]
+
+    @cached_property
+    def _reads_output(self) -> bool:
+        """Whether a gradient names the value of the output."""
+        return any(
+            isinstance(node, Read) and node.tensor == self.output
+            for flow in self._flows[-1]
+            for node in walk(flow.term)
+        )
+
+    @cached_property
+    def _adjoints(self) -> Adjoints:
+        self._refuse_taken_names()
+        return Adjoints(self.program, self.classes, [[f.occurrence for f in flow] for flow in self._flows])
+
+    @property
+    def differentiable(self) -> tuple[str, ...]:
+        """The inputs that have a gradient: all but integer ones."""
+        return tuple(name for name in self.inputs if name not in self.integers)
+
+    def __getitem__(self, name: str) -> Gradient:
+        """The gradient with respect to an input, or to the value of an earlier statement.
+
+        Raises:
+            FormulaError: the formula has no such tensor, or it has no gradient: an integer input, the output.
+        """
+        program = self.program
+        known = (*self.differentiable, *program.values[:-1])
+        if name in self.integers:
+            raise pointed(
+                program.text,
+                f"{name} is an integer input: it says which entries are read, and has no gradient",
+                program.integers[name],
+                more=[f"those that have one: {', '.join(known) or 'none'}"],
+            )
+        if name == self.output:
+            raise pointed(program.text, f"{name} is the output: d{name} is what backward is given", program.spans[name])
+        if name not in known:
+            raise pointed(
+                program.text,
+                f"the formula has no tensor {name}{unknown(str(name), known)}",
+                more=[f"those that have a gradient: {', '.join(known) or 'none'}"],
+            )
+        self._refuse_taken_names()
+        return Gradient(self, name)
+
+    def _refuse_taken_names(self) -> None:
+        """A gradient is called d and the tensor's name: a formula that uses both cannot be differentiated."""
+        for name in self.program.spans:
+            if f"d{name}" in self.program.spans and name not in self.integers:
+                raise pointed(
+                    self.program.text,
+                    f"d{name} is the gradient of {name}, so no other tensor can have that name here",
+                    self.program.spans[f"d{name}"],
+                    more=["rename one of the two to differentiate this formula"],
+                )
+
+    # -- on arrays ---------------------------------------------------------------------------------------------------
+
+    def forward(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> Array:
+        """The value of the last statement.
+
+        Args:
+            sizes: of indices that no array fixes, by letter.
+            arrays: every input by name; floating ones all float32 or all float64, integer ones of any integer dtype.
+
+        Raises:
+            FormulaError: an array that is missing, unknown or does not fit.
+            DtypeError: mixed or other dtypes.
+        """
+        return self.values(sizes, **arrays)[self.output]
+
+    def values(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, Array]:
+        """The values of all statements, by name."""
+        bound = self._bind(arrays, sizes)
+        evaluation = self._evaluation(bound)
+        for statement in self.program.statements:
+            self._compute(evaluation, statement)
+        return {s.name: self._unfolded(evaluation.arrays[s.name], s, bound) for s in self.program.statements}
+
+    def backward(self, dY: Any, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, Array]:
+        """The gradients of ⟨dY, Y⟩ with respect to every input that has one, in its shape.
+
+        Args:
+            dY: the shape and dtype of Y; a number for a scalar Y.
+            sizes, arrays: as for `forward`.
+
+        Raises:
+            FormulaError, DtypeError: as for `forward`.
+            ShapeError: dY is not like Y.
+        """
+        return self._backward(dY, self.differentiable, sizes, arrays)
+
+    def _backward(
+        self, dY: Any, wanted: Sequence[str], sizes: Mapping[str, int] | None, arrays: Mapping[str, Any]
+    ) -> dict[str, Array]:
+        self._refuse_taken_names()
+        bound = self._bind(arrays, sizes)
+        evaluation = self._evaluation(bound)
+        for statement in self.program.statements[: None if self._reads_output else -1]:
+            self._compute(evaluation, statement)
+        grads: dict[str, Array] = {self.output: self._like_output(dY, bound)}
+        carries = self._carriers(wanted)
+        with np.errstate(all="ignore"):
+            for statement, flows in zip(reversed(self.program.statements), reversed(self._flows), strict=True):
+                if statement.name not in grads:
+                    continue
+                evaluation.arrays[f"d{statement.name}"] = grads.pop(statement.name)
+                for occurrence, term in flows:
+                    name = occurrence.read.tensor
+                    if name in carries:
+                        grads[name] = self._scatter(evaluation, term, occurrence.read, grads.get(name))
+        return {
+            name: grads[name].reshape(bound.shapes[name])
+            if name in grads
+            else np.zeros(bound.shapes[name], bound.dtype)
+            for name in wanted
+            if bound.arrays[name].dtype.kind == "f"
+        }
+
+    def _carriers(self, wanted: Sequence[str]) -> set[str]:
+        """The wanted tensors and every value that depends on one."""
+        out = set(wanted)
+        for statement in self.program.statements:
+            if out & set(statement.reads):
+                out.add(statement.name)
+        return out
+
+    def jvp(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> Array:
+        """The tangent of Y along tangents of the inputs, ``d.jvp(X=(X, Xdot), W=W)``: forward mode.
+
+        ⟨dY, jvp⟩ equals the sum of ⟨gradient, tangent⟩ over the inputs.
+
+        Raises:
+            FormulaError, DtypeError: as for `forward`; a tangent that is not like its array, or of an integer input.
+        """
+        plain = {name: a[0] if isinstance(a, tuple) else a for name, a in arrays.items()}
+        bound = self._bind(plain, sizes)
+        evaluation = self._evaluation(bound)
+        for name, pair in arrays.items():
+            if isinstance(pair, tuple):
+                evaluation.arrays[f"{name}'"] = self._tangent(name, pair, bound)
+        with np.errstate(all="ignore"):
+            for statement, flows in zip(self.program.statements, self._flows, strict=True):
+                self._compute(evaluation, statement)
+                terms = [
+                    occurrence.term((Read(f"{occurrence.read.tensor}'", occurrence.read.places), ONE))
+                    for occurrence, _ in flows
+                    if f"{occurrence.read.tensor}'" in evaluation.arrays
+                ]
+                if terms:
+                    tangent = evaluation.value(Expr(tuple(terms)), statement.left)
+                    evaluation.arrays[f"{statement.name}'"] = tangent
+        output = self.program.output
+        found = evaluation.arrays.get(f"{output.name}'")
+        if found is None:
+            found = np.zeros_like(evaluation.arrays[output.name])
+        return self._unfolded(found, output, bound)
+
+    def layer(self) -> Layer:
+        """The formula as a `Layer` with the same inputs in order of appearance, usable in `chain`.
+
+        Its backward gives None for integer inputs.
+        """
+        saved = named_tuple("Saved", self.inputs)
+
+        def forward(*arrays: Any) -> tuple[Array, Any]:
+            if len(arrays) != len(self.inputs):
+                call = f"{self.output}({', '.join(self.inputs)})"
+                raise ShapeError(f"{call} takes {len(self.inputs)} arrays and got {len(arrays)}")
+            return self.forward(**dict(zip(self.inputs, arrays, strict=True))), saved(*arrays)
+
+        def backward(dY: Any, saved: Any, needs: Sequence[str]) -> list[Array | None]:
+            wanted = [name for name in needs if name in self.differentiable]
+            arrays = dict(zip(self.inputs, saved, strict=True))
+            grads: Mapping[str, Array | None] = self._backward(dY, wanted, None, arrays)
+            return [grads.get(name) for name in self.inputs]
+
+        forward.__doc__ = f"{self.formula}\n\nDerived from its formula by `derive`."
+        return Layer(self.output, self.formula, forward, backward, inputs=self.inputs)
+
+    # -- binding -----------------------------------------------------------------------------------------------------
+
+    def _bind(self, arrays: Mapping[str, Any], sizes: Mapping[str, int] | None) -> _Bound:
+        program = self.program
+        for name in arrays:
+            if name not in self.inputs:
+                hint = f"{unknown(name, self.inputs)}; its inputs: {', '.join(self.inputs) or 'none'}"
+                if name in program.values:
+                    hint = ": it is computed"
+                raise pointed(program.text, f"{name} is no input of the formula{hint}")
+        missing = [name for name in self.inputs if name not in arrays]
+        if missing:
+            raise pointed(
+                program.text,
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
+                *(program.spans[name] for name in missing),
+                more=[f"pass {', '.join(f'{name}={name}' for name in missing)}"],
+            )
+        given = {name: np.asarray(arrays[name]) for name in self.inputs}
+        dtype = self._dtype(given)
+        shapes = {name: array.shape for name, array in given.items()}
+        found = solve(program, shapes, {**program.sizes, **checked_sizes(program, sizes)})
+        folded = {
+            name: array.reshape([found.of[Range(name, axis)] for axis in range(program.ranks[name])])
+            if program.leading[name]
+            else array
+            for name, array in given.items()
+        }
+        return _Bound(folded, shapes, found, dtype)
+
+    def _dtype(self, arrays: Mapping[str, Array]) -> np.dtype[Any]:
+        for name in self.integers:
+            if arrays[name].dtype.kind not in "iu":
+                raise DtypeError(
+                    f"{name} says which entries are read, so it holds integers\n"
+                    f"{shapes_table([(name, arrays[name].shape, str(arrays[name].dtype))])}\n"
+                    f"type  {name} = {name}.astype(np.int64)"
+                )
+        for name in self.program.compared:
+            if arrays[name].dtype.kind not in "biuf":
+                raise DtypeError(f"{name} is compared with numbers and holds {arrays[name].dtype}")
+        floating = {name: arrays[name] for name in self.differentiable if name not in self.program.compared}
+        if not floating:
+            return FLOATS[1]
+        return one_dtype(self.formula, **floating)
+
+    def _like_output(self, dY: Any, bound: _Bound) -> Array:
+        """dY in the shape of the output, leading axes made one."""
+        output = self.program.output
+        sizes = self._output_sizes(bound)
+        folded = tuple(sizes.of[index.range] for index in output.left)
+        array = np.asarray(dY, bound.dtype) if isinstance(dY, int | float) else np.asarray(dY)
+        shape = sizes.shape(output)
+        if array.shape != shape:
+            table = shapes_table(
+                [
+                    (f"d{self.output}", array.shape, ""),
+                    (self.output, shape, f"[{', '.join(index.letter for index in output.left)}]"),
+                ]
+            )
+            raise ShapeError(f"backward(d{self.output}): d{self.output} has the shape of {self.output}\n{table}")
+        if array.dtype != bound.dtype:
+            raise DtypeError(
+                f"backward(d{self.output}): d{self.output} is {array.dtype} and the inputs are {bound.dtype}; "
+                f"type  d{self.output} = d{self.output}.astype(np.{bound.dtype.name})"
+            )
+        return array.reshape(folded)
+
+    @staticmethod
+    def _output_sizes(bound: _Bound) -> Sizes:
+        return bound.sizes
+
+    def _tangent(self, name: str, pair: tuple[Any, ...], bound: _Bound) -> Array:
+        if len(pair) != 2:
+            raise FormulaError(f"jvp({name}=…): a pair (array, tangent), and this has {len(pair)} entries")
+        if name not in self.differentiable:
+            raise FormulaError(f"jvp({name}=…): {name} has no gradient, so it has no tangent; pass {name}={name}")
+        tangent = np.asarray(pair[1])
+        if tangent.shape != bound.shapes[name]:
+            table = shapes_table([(name, bound.shapes[name], ""), ("tangent", tangent.shape, "")])
+            raise ShapeError(f"jvp({name}=({name}, tangent)): the tangent has the shape of {name}\n{table}")
+        one_dtype(f"jvp({name}=({name}, tangent))", **{name: bound.arrays[name], "tangent": tangent})
+        return tangent.reshape(bound.arrays[name].shape)
+
+    def _evaluation(self, bound: _Bound) -> Evaluation:
+        return Evaluation(bound.arrays, bound.sizes.of, bound.dtype)
+
+    def _compute(self, evaluation: Evaluation, statement: Statement) -> None:
+        with np.errstate(all="ignore"):
+            try:
+                evaluation.arrays[statement.name] = evaluation.value(statement.body, statement.left)
+            except IndexError as error:
+                raise self._out_of_bounds(error) from None
+
+    def _scatter(self, evaluation: Evaluation, term: Term, where: Read, target: Array | None) -> Array:
+        try:
+            return evaluation.scatter(term, where, target)
+        except IndexError as error:
+            raise self._out_of_bounds(error) from None
+
+    def _out_of_bounds(self, error: IndexError) -> FormulaError:
+        tensor, number, low, high, length = error.args
+        axis = next(
+            a
+            for s in self.program.statements
+            for a in s.axes
+            if (a.tensor, a.number) == (tensor, number) and a.place.at.gathers
+        )
+        written = self.formula[axis.span.start : axis.span.end]
+        names = ", ".join(dict.fromkeys(read.tensor for read in axis.place.at.gathers))
+        return pointed(
+            self.formula,
+            f"{tensor}[{written}] reads from {low} to {high}, and there are entries 0 to {length - 1}",
+            axis.span,
+            more=[f"{names} must hold numbers from 0 to {length - 1}; negative ones do not count from the end"],
+        )
+
+    def _unfolded(self, array: Array, statement: Statement, bound: _Bound) -> Array:
+        out: Array = array.reshape(bound.sizes.shape(statement))
+        return out[()] if out.ndim == 0 else out
+
+    # -- printing ----------------------------------------------------------------------------------------------------
+
+    def _text(self) -> Text:
+        """A printer with letters of its own."""
+        names = {*self.program.spans, *(f"d{name}" for name in self.program.spans)}
+        return Text(Letters(self.classes, names))
+
+    @cached_property
+    def explicit(self) -> str:
+        """The formula with every sum written out."""
+        text = self._text()
+        return "; ".join(text.statement(s.name, s.left, s.body) for s in self.program.statements)
+
+    def on_paper(self, /, **sizes: Any) -> Paper:
+        """The small case with every entry written out, numbered as in Johnson's notes (source 004).
+
+        ``print(d.on_paper(n=2, d=2, m=3))``; ``.latex()`` for a paper. Sizes are given by letter, as a tensor's shape
+        ``x=(4,)`` where letters do not say it, and integer inputs by their values, ``k=[0, 2, 2]``.
+
+        Raises:
+            FormulaError: a size is missing, unknown, or too large to write out.
+        """
+        from ._paper import on_paper
+
+        return on_paper(self, sizes)
+
+    def latex(self) -> str:
+        """Formula, steps and gradients in LaTeX, to be put into a document that loads amsmath."""
+        from ._latex import latex
+
+        return latex(self)
+
+    def __str__(self) -> str:
+        """A page for the terminal: formula, gradients with their forms and costs, steps, side conditions."""
+        from ._page import page
+
+        return page(self)
+
+    def __repr__(self) -> str:
+        return f"<derivation {self.formula}>"
+
+
+def derive(text: str, sizes: Mapping[str, int] | None = None) -> Derivation:
+    """Derive the backward pass of a layer written in index notation.
+
+    Args:
+        text: one or more statements, ``"Y[n,m] = X[n,d] W[d,m] + b[m]"``; the grammar is in ``docs/derive.md``.
+        sizes: sizes of indices by letter, fixed for everything made from it.
+
+    Returns:
+        A `Derivation`: ``d["W"].formula``, ``d["W"].steps``, ``d.forward(X=X, W=W, b=b)``, ``d.backward(dY, X=…)``.
+
+    Raises:
+        FormulaError: the text does not follow the grammar; the message points at the characters.
+    """
+    return Derivation(text, sizes)
+
+
+__all__ = ["Derivation", "Gradient", "Index", "derive"]

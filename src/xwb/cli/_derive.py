@@ -1,0 +1,114 @@
+"""``xwb derive``."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from typing import Any
+
+import click
+
+from ._output import say
+
+# Characters read from stdin; a formula has 10,000 at most, and what never ends is not to be waited for.
+MOST = 2**16
+# Columns of the page: those of the terminal within these bounds, elsewhere the usual ones.
+NARROW, USUAL, WIDE = 60, 100, 140
+
+
+def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    """``n=64,d=4096``, or a tensor's shape, ``E=50257x768``."""
+    if value is None:
+        return None
+    example = "n=64,d=4096,m=4096" if param.name == "sizes" else "n=2,d=2,m=3"
+    sizes: dict[str, Any] = {}
+    for part in map(str.strip, value.split(",")):
+        name, _, size = part.partition("=")
+        if not re.fullmatch(r"[A-Za-z]\w*=[0-9]{1,18}(x[0-9]{1,18})*", part, re.ASCII):
+            raise click.BadParameter(f"{part!r} is no size; type --{param.name} {example}")
+        if name in sizes:
+            raise click.BadParameter(f"{name} has two sizes; type --{param.name} {example}")
+        sizes[name] = tuple(map(int, size.split("x"))) if "x" in size else int(size)
+    return sizes
+
+
+@click.command(no_args_is_help=True)
+@click.argument("formula")
+@click.option("--wrt", multiple=True, metavar="NAME", help="Only the gradient of this tensor; may be given again.")
+@click.option(
+    "--sizes",
+    metavar="SIZES",
+    callback=_sizes,
+    help="Costs in numbers for these sizes, such as n=64,d=4096,m=4096; E=50257x768 is a tensor's shape. "
+    "The derivation itself holds for all sizes.",
+)
+@click.option(
+    "--paper",
+    metavar="SIZES",
+    callback=_sizes,
+    help="The small case instead, every entry written out, such as n=2,d=2,m=3.",
+)
+@click.option("--latex", is_flag=True, help="Print LaTeX, for the body of a document that loads amsmath.")
+def derive(
+    formula: str, wrt: tuple[str, ...], sizes: dict[str, Any] | None, paper: dict[str, Any] | None, latex: bool
+) -> None:
+    """Derive the backward pass of a layer written in index notation.
+
+    FORMULA is one or more statements, in quotes: "Y[n,m] = X[n,d] W[d,m] + b[m]". With - it is read from stdin. What
+    can be written is in docs/derive.md.
+    """
+    from .. import algebra
+    from ..core import FormulaError
+
+    if paper is not None and (wrt or sizes is not None):
+        raise click.UsageError(f"--paper goes without {'--wrt' if wrt else '--sizes'}: it writes out every gradient")
+    if latex and sizes is not None:
+        raise click.UsageError("--latex goes without --sizes: it shows no costs")
+    derivation = algebra.derive(_stdin() if formula == "-" else formula)
+    try:
+        if paper is not None:
+            page = derivation.on_paper(**paper)
+            text = page.latex() if latex else str(page)
+        elif latex:
+            text = algebra.latex(derivation, wrt=wrt or None)
+        else:
+            text = algebra.page(derivation, wrt=wrt or None, sizes=sizes, width=_width())
+    except FormulaError as error:
+        raise FormulaError(_in_options(str(error))) from None
+    say(text)
+
+
+def _in_options(message: str) -> str:
+    """What a message tells to type in Python, ``cost(n=64, E=(50257, 768))``, as it is typed here."""
+
+    def option(call: re.Match[str]) -> str:
+        if "[" in call[2]:
+            return call[0]  # positions, which no option takes
+        sizes = call[2].replace("(rows, columns)", "(50257, 768)")
+        sizes = re.sub(r"\(([^()]*)\)", lambda shape: shape[1].replace(", ", "x"), sizes)
+        return f"--{'sizes' if call[1] == 'cost' else 'paper'} {sizes.replace(', ', ',')}"
+
+    return re.sub(r"\b(cost|on_paper)\(((?:[^()]|\([^()]*\))*)\)", option, message)
+
+
+def _stdin() -> str:
+    """The formula on stdin.
+
+    Raises:
+        OptionError: stdin is closed, or holds no text.
+    """
+    from ..core import OptionError
+
+    try:
+        return sys.stdin.buffer.read(MOST).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise OptionError("stdin holds no UTF-8 text; a formula such as Y[i] = X[i]**2 is expected there") from None
+    except AttributeError:
+        raise OptionError("stdin is closed; a formula is expected there after -") from None
+
+
+def _width() -> int:
+    if not sys.stdout.isatty():
+        return USUAL
+    return max(NARROW, min(shutil.get_terminal_size().columns, WIDE))
