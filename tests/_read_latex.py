@@ -134,7 +134,7 @@ class _Reader:
                 self.take()
                 name = self.name()
                 self.take("|")
-                return f"size({name})"
+                return "sum[...](1)" if name == "..." else f"size({name})"
             case r"\operatorname":
                 self.take()
                 word = self.word()

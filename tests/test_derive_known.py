@@ -117,6 +117,29 @@ def test_depthwise_grouped_and_transposed_convolution(stride, kernel):
     )
 
 
+def test_large_arrays():
+    """Larger than the blocks in which the engine copies, adds and guards."""
+    same_as_torch(
+        "Y[n,o,p,q] = X[n,c,zero(p+r-1),zero(q+s-1)] K[o,c,r,s]",
+        lambda X, K: F.conv2d(X, K, padding=1),
+        {"X": integers(2, 8, 48, 48), "K": integers(4, 8, 3, 3)},
+    )
+    same_as_torch(
+        "Y[n,p,r] = X[n,p+2*r]*c[r]",
+        lambda X, c: X.as_strided((20, 202, 150), (500, 1, 2)) * c,
+        {"X": integers(20, 500), "c": integers(150)},
+    )
+    same_as_torch(
+        "D[i,j] = sum[d]((A[i,d] - B[j,d])**2)",
+        lambda A, B: ((A[:, None] - B) ** 2).sum(2),
+        {"A": integers(300, 4), "B": integers(400, 4)},
+    )
+    x = np.tile([0.0, -1, 4, 0.25], (1100, 1100))
+    d = xwb.derive("Y[i] = sum[j]([x[i,j] > 0]*sqrt(x[i,j]))")
+    equal(d.forward(x=x), np.full(1100, 1100 * 2.5))
+    equal(d.backward(np.ones(1100), x=x)["x"], np.tile([0, 0, 0.25, 1], (1100, 1100)))
+
+
 def test_a_convolution_that_flips_its_kernel():
     same_as_torch(
         "Y[p] = X[p-r+size(r)-1] K[r]",

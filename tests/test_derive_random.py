@@ -93,14 +93,14 @@ def test_loops_agree_with_torch(f):
     loops_agree_with_torch(f)
 
 
-@examples(250)
+@examples(300)
 @given(formulas(polynomial=True))
 def test_polynomials_are_exact(f):
     Y = evaluate(f.text, f.arrays, f.sizes)[f.output].astype(np.float64)
     engine_agrees(f, Y, {n: derivative(f.text, f.arrays, n, f.dY, f.sizes) for n in f.floats})
 
 
-@examples(250)
+@examples(300)
 @given(formulas())
 def test_the_engine_agrees_with_torch(f):
     engine_agrees(f, *InTorch(f).gradients(f.arrays, f.dY))

@@ -388,7 +388,7 @@ def test_a_value_is_a_step_on_the_way():
 
 def test_a_lookup_reads_the_rows_that_it_is_given():
     paper = xwb.derive("Y[n,m] = E[k[n],m]").on_paper(k=[0, 2, 2], m=1)
-    assert lines(paper, 1)[1] == "k = ( 0  2  2 )   E = ⎜ e₂₁ ⎟"
+    assert lines(paper, 1)[1] == "E = ⎜ e₂₁ ⎟   k = ( 0  2  2 )"
     assert "∂L/∂y₂₁ + ∂L/∂y₃₁" in str(paper)
     assert "the values of k count from 0, so 0 stands for the first:" in " ".join(str(paper).split())
 

@@ -173,6 +173,12 @@ def test_side_conditions(text, said):
     assert ("Side conditions" in str(xwb.derive(text))) == bool(said)
 
 
+def test_a_tensor_called_L_is_not_the_loss():
+    text = str(xwb.derive("L = X[n] X[n]"))
+    assert "∂loss/∂X[h] = dX[h] = dL ∂L/∂X[h]" in text
+    assert "In the steps dT is ∂loss/∂T" in text
+
+
 def test_given_sizes_are_told():
     assert conditions(xwb.derive("Y[i] = x[i+1] - x[i]", sizes={"i": 4})) == ["sizes given: i = 4"]
     assert conditions(xwb.derive("Y[n,m] = b[m]", sizes={"n": 2})) == ["sizes given: n = 2"]
@@ -191,6 +197,14 @@ def test_a_gradient_without_a_formula():
     assert "the gradient of prod[...] has no formula" in d.latex()
     with pytest.raises(xwb.FormulaError, match="has no formula"):
         page(d, wrt=["A"])
+
+
+def test_a_page_is_to_be_read(monkeypatch):
+    monkeypatch.setattr("xwb.algebra._page.MOST", 20)
+    text = str(xwb.derive(LSTM))
+    assert re.findall(r"^d\w+$", text, re.MULTILINE) == ["dO", "dC1"]
+    assert "The steps to dF, dC, dI, dG, " in text
+    assert text.count("  dbf[h]") == 1
 
 
 def test_a_note_is_told_once():

@@ -553,3 +553,28 @@ class TestSource004:
             assert dK[r] == sum(dY[n, p] * X[n, p + r] for n in range(2) for p in range(4))
         equal(xwb.jacobian(convolution, X, K, wrt="K")[1], [[X[1, p + r] for r in range(3)] for p in range(4)])
         assert xwb.check(convolution, X, K).ok
+
+
+@pytest.mark.parametrize(
+    ("source", "formula", "forms"),
+    [
+        ("000", "Y[n,m] = X[n,d] W[d,m]", {"X": "dY @ W.T", "W": "X.T @ dY"}),
+        ("001", "y[m,n] = W[m,d] X[n,d] + b[m]", {"W": "dy @ X", "X": "dy.T @ W", "b": "dy.sum(axis=1)"}),
+        ("002", "y[n,m] = x[n,d] W[d,m] + b[m]", {"W": "x.T @ dy", "b": "dy.sum(axis=0)", "x": "dy @ W.T"}),
+        ("003", "Y[m,n] = W[d,m] X[d,n]", {"W": "X @ dY.T", "X": "W @ dY"}),
+        ("004", "Y[n,m] = X[n,d] W[d,m] + b[m]", {"X": "dY @ W.T", "W": "X.T @ dY", "b": "dY.sum(axis=0)"}),
+    ],
+)
+def test_the_backward_pass_is_derived_in_the_convention_of_each_source(source, formula, forms):
+    """000-004: what the sources derive by hand, `xwb.derive` derives, in the layout of the source."""
+    d = xwb.derive(formula)
+    assert {name: d[name].matrix for name in d.inputs} == dict(forms)
+
+
+def test_numerator_layout_is_the_transpose_of_the_derived_gradient(batch):
+    """002: ∂L/∂W = (∂L/∂y) x is M×D, with ∂L/∂y: M×N; ∇_W L is its transpose, D×M. Likewise ∂L/∂x = W (∂L/∂y)."""
+    x, W, _, dy = batch
+    grads = xwb.derive("y[n,m] = x[n,d] W[d,m]").backward(dy, x=x, W=W)
+    numerator = dy.T
+    equal(grads["W"].T, numerator @ x)
+    equal(grads["x"].T, W @ numerator)

@@ -1,9 +1,46 @@
 """Index notation -> derivation -> closed form -> code."""
 
-from . import _tree as tree
-from ._derivation import Derivation, Gradient, derive
-from ._latex import latex
-from ._page import page
-from ._text import parse
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import _tree as tree
+    from ._derivation import Derivation, Gradient
+    from ._latex import latex
+    from ._page import page
+    from ._text import parse
 
 __all__ = ["Derivation", "Gradient", "derive", "latex", "page", "parse", "tree"]
+
+
+def derive(text: str, sizes: Mapping[str, int] | None = None) -> Derivation:
+    """Derive the backward pass of a layer written in index notation.
+
+    Args:
+        text: one or more statements, ``"Y[n,m] = X[n,d] W[d,m] + b[m]"``; the grammar is in ``docs/derive.md``.
+        sizes: sizes of indices by letter, fixed for everything made from it.
+
+    Returns:
+        A `Derivation`: ``d["W"].formula``, ``d["W"].steps``, ``d.forward(X=X, W=W, b=b)``, ``d.backward(dY, X=…)``.
+
+    Raises:
+        FormulaError: the text does not follow the grammar; the message points at the characters.
+    """
+    from ._derivation import Derivation
+
+    return Derivation(text, sizes)
+
+
+# The engine is imported when it is asked for, so that `import xwb` does not pay for it.
+_HOMES = {"Derivation": "_derivation", "Gradient": "_derivation", "latex": "_latex", "page": "_page", "parse": "_text"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "tree":
+        return importlib.import_module("._tree", __name__)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,7 +33,6 @@ from ._expr import (
     Where,
     atom,
     bare,
-    children,
     key,
     number,
     positive,
@@ -169,7 +168,7 @@ def _only_read(index: Index, term: Term, classes: Classes) -> bool:
     return found
 
 
-def spelled(node: Any) -> Any:
+def spelled(node: Term) -> Term:
     """A term with every `Slope` written out in the grammar, and every sum with indices of its own."""
     factors: list[Factor] = []
     for factor, exponent in node.factors:
@@ -177,15 +176,7 @@ def spelled(node: Any) -> Any:
             factors += [(f, e * exponent) for f, e in _spell(factor)]
         else:
             factors.append((factor, exponent))
-    bare_ = Substitute({}, fresh=True)
-    renamed = tuple((bare_.atom(f) if _has_sums(f) else f, e) for f, e in factors)
-    return Term(node.coefficient, node.bound, renamed)
-
-
-def _has_sums(node: Any) -> bool:
-    if isinstance(node, Reduce) or (isinstance(node, Term) and node.bound):
-        return True
-    return any(_has_sums(child) for child in children(node))
+    return Substitute({}, fresh=True).term(Term(node.coefficient, node.bound, tuple(factors)))
 
 
 def _spell(slope: Slope) -> list[Factor]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..core import FLOATS, Array, DtypeError, FormulaError, Layer, ShapeError, named_tuple, one_dtype, shapes_table
 from ._cost import Cost, cost
 from ._evaluate import Evaluation
-from ._expr import ONE, Expr, Index, Place, Range, Read, Term, bare, walk
+from ._expr import ONE, Expr, Place, Range, Read, Term, bare, walk
 from ._forms import einsum, matrix
 from ._gradient import Adjoint, Adjoints
 from ._print import Letters, Text
@@ -149,7 +149,7 @@ class _Bound(NamedTuple):
 
 
 class Derivation:
-    """A formula that has been read and differentiated; `derive` makes it.
+    """A formula that has been read and differentiated; `xwb.derive` makes it.
 
     ``d["W"]`` is the `Gradient` with respect to W. `forward`, `backward` and `jvp` compute with NumPy arrays, all of
     one floating dtype, float32 or float64; nothing of the Jacobian's size is ever formed.
@@ -515,22 +515,3 @@ class Derivation:
 
     def __repr__(self) -> str:
         return f"<derivation {self.formula}>"
-
-
-def derive(text: str, sizes: Mapping[str, int] | None = None) -> Derivation:
-    """Derive the backward pass of a layer written in index notation.
-
-    Args:
-        text: one or more statements, ``"Y[n,m] = X[n,d] W[d,m] + b[m]"``; the grammar is in ``docs/derive.md``.
-        sizes: sizes of indices by letter, fixed for everything made from it.
-
-    Returns:
-        A `Derivation`: ``d["W"].formula``, ``d["W"].steps``, ``d.forward(X=X, W=W, b=b)``, ``d.backward(dY, X=…)``.
-
-    Raises:
-        FormulaError: the text does not follow the grammar; the message points at the characters.
-    """
-    return Derivation(text, sizes)
-
-
-__all__ = ["Derivation", "Gradient", "Index", "derive"]

@@ -202,7 +202,10 @@ def _product(parts: list[_Part], bound: Indices, axes: Indices) -> list[_Part] |
 
 
 def _first(indices: Sequence[Index], axes: Indices) -> int:
-    return min((axes.index(index) for index in indices if index in axes), default=len(axes))
+    """Where a part belongs in a chain of products: first with the first axis, last with the last."""
+    if axes and axes[0] in indices:
+        return 0
+    return 2 if len(axes) > 1 and axes[-1] in indices else 1
 
 
 def _lone(parts: list[_Part], bound: Indices) -> list[_Part] | None:

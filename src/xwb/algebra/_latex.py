@@ -53,13 +53,15 @@ def latex(derivation: Derivation, wrt: Collection[str] | None = None) -> str:
         FormulaError: a name in ``wrt`` that has no gradient.
     """
     printer = printer_for(derivation)
-    program, classes = derivation.program, derivation.classes
-    found = {name: list(steps(program, classes, derivation._adjoints[name], printer)) for name in in_order(derivation)}
+    found = {
+        name: list(steps(derivation.program, derivation.classes, derivation._adjoints[name], printer))
+        for name in in_order(derivation, wrt)
+    }
     formula = _formula(derivation, printer, [step for each in found.values() for step in each if step.rule == "read"])
     told: set[str] = set()
     gradients = [
-        _gradient(derivation, name, [step for step in found[name] if step.rule != "read"], told)
-        for name in in_order(derivation, wrt)
+        _gradient(derivation, name, [step for step in each if step.rule != "read"], told)
+        for name, each in found.items()
     ]
     parts = [formula, _legend("".join([formula, *gradients]), printer.loss), *gradients]
     if about := conditions(derivation):

@@ -15,12 +15,14 @@ from ._steps import SAID, Step
 from ._wrap import wrapped
 
 if TYPE_CHECKING:
-    from ._derivation import Derivation
+    from ._derivation import Derivation, Gradient
 
 WIDTH = 100
 # Columns from which on the names of the rules stand beside the formulas, not above them.
 BESIDE = 80
-LEGEND = "In the steps {loss} is the loss, dT is ∂{loss}/∂T for any T, and [i == j] is 1 where it holds, else 0."
+# Lines of steps after which the steps to further gradients are left out: a page is to be read.
+MOST = 2000
+LEGEND = "In the steps {loss}dT is ∂{letter}/∂T for any T, and [i == j] is 1 where it holds, else 0."
 MODES = {
     "zero": "zero() reads 0 outside the axis",
     "clamp": "clamp() reads the nearest end outside the axis",
@@ -48,12 +50,13 @@ def page(
     Raises:
         FormulaError: a name in ``wrt`` that has no gradient, sizes that do not fit.
     """
-    names = in_order(derivation, wrt)
-    parts = [_head(derivation, width)]
-    if names:
-        parts += [_gradients(derivation, names, width), _costs(derivation, names, sizes, width)]
-        legend = LEGEND.format(loss=loss_of(derivation))
-        parts += ["\n".join(wrapped(legend, width, 0)), *_steps(derivation, names, width)]
+    gradients = [derivation[name] for name in in_order(derivation, wrt)]
+    parts = [_head(derivation, gradients, width)]
+    if gradients:
+        letter = loss_of(derivation)
+        legend = LEGEND.format(loss="L is the loss, " if letter == "L" else "", letter=letter)
+        parts += [_gradients(gradients, width), _costs(gradients, sizes, width), "\n".join(wrapped(legend, width, 0))]
+        parts += _steps(gradients, width)
     parts.append(_list("Side conditions", conditions(derivation), width))
     return "\n\n".join(part for part in parts if part)
 
@@ -161,12 +164,14 @@ def _sentences(notes: Iterable[str], width: int, left: int) -> list[str]:
     return [line for words in packed for line in _block(words, width, left, 0)]
 
 
-def _head(derivation: Derivation, width: int) -> str:
+def _head(derivation: Derivation, gradients: Sequence[Gradient], width: int) -> str:
     """The formula as it was written, and as it is read."""
     program = derivation.program
-    steps = [step for name in in_order(derivation) for step in derivation[name].steps if step.rule == "read"]
-    read = {step.before: step for step in steps}
     sources = [" ".join(program.text[s.span.start : s.span.end].split()) for s in program.statements]
+    read: dict[str, Step] = {}
+    for gradient in gradients:
+        if len(read) < len(sources):
+            read |= {step.before: step for step in gradient.steps if step.rule == "read"}
     known = [read[source] for source in sources if source in read]
     lines = [line for source in sources for line in wrapped(source, width)]
     notes = dict.fromkeys(note for step in known for note in step.note.split("; "))
@@ -177,9 +182,9 @@ def _head(derivation: Derivation, width: int) -> str:
     return "\n".join(lines)
 
 
-def _gradients(derivation: Derivation, names: Sequence[str], width: int) -> str:
+def _gradients(gradients: Sequence[Gradient], width: int) -> str:
     """Every gradient's formula, the equality signs below each other."""
-    pairs = [derivation[name].formula.split(" = ", 1) for name in names]
+    pairs = [gradient.formula.split(" = ", 1) for gradient in gradients]
     wide = min(max(len(left) for left, _ in pairs), 20)
     lines = []
     for left, right in pairs:
@@ -188,29 +193,27 @@ def _gradients(derivation: Derivation, names: Sequence[str], width: int) -> str:
     return "\n".join(["Gradients", *lines])
 
 
-def _costs(derivation: Derivation, names: Sequence[str], sizes: Mapping[str, Any] | None, width: int) -> str:
+def _costs(gradients: Sequence[Gradient], sizes: Mapping[str, Any] | None, width: int) -> str:
     """The forms and the cost of every gradient: a table, or a list where a table would be too wide."""
     rows = []
-    for name in names:
-        gradient = derivation[name]
+    for gradient in gradients:
         cost = gradient.cost(**sizes) if sizes else gradient.cost()
         rows.append({"einsum": gradient.einsum or "", "matrix": gradient.matrix or "", **_cells(cost)})
     columns = [column for column in rows[0] if any(row[column] for row in rows)]
     wide = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
-    front = max(len(name) for name in names) + 1
+    names = [f"d{gradient.name}" for gradient in gradients]
+    front = max(map(len, names))
     title = f"Cost for {', '.join(f'{name} = {_size(n)}' for name, n in sizes.items())}" if sizes else "Cost"
     if 2 + front + sum(2 + wide[column] for column in columns) <= width:
         head = "".join(f"  {column:<{wide[column]}}" for column in columns)
         body = ["".join(f"  {row[column] or '-':<{wide[column]}}" for column in columns) for row in rows]
-        left = ["", *(f"d{name}" for name in names)]
-        table = [f"  {label:<{front}}{cells}".rstrip() for label, cells in zip(left, [head, *body], strict=True)]
+        table = [f"  {left:<{front}}{cells}".rstrip() for left, cells in zip(["", *names], [head, *body], strict=True)]
         return "\n".join([title, *table])
     lines = [title]
     for name, row in zip(names, rows, strict=True):
-        lines.append(f"  d{name}")
         label = max(len(column) for column in columns)
         cells = [f"{column:<{label}}  {row[column]}" for column in columns if row[column]]
-        lines += [line for cell in cells for line in _block(cell, width, 4, label)]
+        lines += [f"  {name}", *(line for cell in cells for line in _block(cell, width, 4, label))]
     return "\n".join(lines)
 
 
@@ -227,31 +230,41 @@ def _cells(cost: Cost) -> dict[str, str]:
     return {**cells, "Jacobian entries avoided": entries}
 
 
-def _steps(derivation: Derivation, names: Sequence[str], width: int) -> Iterator[str]:
-    """The derivation of every gradient; a note that has been told is not told again."""
+def _steps(gradients: Sequence[Gradient], width: int) -> Iterator[str]:
+    """The derivation of every gradient, up to `MOST` lines; a note that has been told is not told again."""
     told: set[str] = set()
-    for name in names:
-        gradient = derivation[name]
-        steps = [step for step in gradient.steps if step.rule != "read"]
-        if not steps:
-            yield f"d{name}\n  every slope is 0"
-            continue
-        wide = min(max(len(step.rule) for step in steps), 24) if width >= BESIDE else 0
-        room = width - wide - 7
-        lines = [f"d{name}"]
-        for number, step in enumerate(steps, start=1):
-            right = _formulas(step, sum(s.rule == "collapse" for s in steps), room)
-            if step.rule == "regroup" and gradient.matrix:
-                right += wrapped(f"d{name} = {gradient.matrix}", room)
-            notes = [note for note in step.note.split("; ") if note not in told]
-            if step.rule not in ("collapse", "regroup"):
-                told.update(notes)
-            right += _sentences(filter(None, notes), room, 2)
-            left = textwrap.wrap(step.rule, wide or width)
-            right = right if wide else ["" for _ in left] + right
-            for i, (rule, text) in enumerate(itertools.zip_longest(left, right, fillvalue="")):
-                lines.append(f"{number if i == 0 else '':>3}  {rule:<{wide}}  {text}".rstrip())
+    count = 0
+    for at, gradient in enumerate(gradients):
+        if count > MOST:
+            names = ", ".join(f"d{later.name}" for later in gradients[at:])
+            yield "\n".join(wrapped(f"The steps to {names} are left out here: ask for the gradient alone.", width, 0))
+            return
+        lines = _steps_to(gradient, width, told)
+        count += len(lines)
         yield "\n".join(lines)
+
+
+def _steps_to(gradient: Gradient, width: int, told: set[str]) -> list[str]:
+    steps = [step for step in gradient.steps if step.rule != "read"]
+    if not steps:
+        return [f"d{gradient.name}", "  every slope is 0"]
+    occurrences = sum(step.rule == "collapse" for step in steps)
+    wide = min(max(len(step.rule) for step in steps), 24) if width >= BESIDE else 0
+    room = width - wide - 7
+    lines = [f"d{gradient.name}"]
+    for number, step in enumerate(steps, start=1):
+        right = _formulas(step, occurrences, room)
+        if step.rule == "regroup" and gradient.matrix:
+            right += wrapped(f"d{gradient.name} = {gradient.matrix}", room)
+        notes = [note for note in step.note.split("; ") if note and note not in told]
+        if step.rule not in ("collapse", "regroup"):
+            told.update(notes)
+        right += _sentences(notes, room, 2)
+        left = textwrap.wrap(step.rule, wide or width)
+        right = right if wide else ["" for _ in left] + right
+        for i, (rule, text) in enumerate(itertools.zip_longest(left, right, fillvalue="")):
+            lines.append(f"{number if i == 0 else '':>3}  {rule:<{wide}}  {text}".rstrip())
+    return lines
 
 
 def _formulas(step: Step, occurrences: int, width: int) -> list[str]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import NamedTuple
 
 from . import _tree as tree
@@ -68,6 +69,14 @@ class Statement:
     span: tree.Span
     reads: tuple[str, ...]
     """The tensors read, in order of appearance."""
+
+    @cached_property
+    def places(self) -> dict[str, dict[int, Place]]:
+        """How each tensor is first read: its places by the number of the axis."""
+        out: dict[str, dict[int, Place]] = {}
+        for axis in self.axes:
+            out.setdefault(axis.tensor, {}).setdefault(axis.number, axis.place)
+        return out
 
 
 @dataclass
@@ -327,7 +336,8 @@ class _Reader:
         return free, inside
 
     def _once(self, name: str, node: tree.Node) -> Exception:
-        left = ",".join([*(index.name for index in self.tree.indices), name])
+        names = [*(index.name for index in self.tree.indices), name]
+        left = ",".join(sorted(names, key=lambda letter: letter != tree.LEADING))
         outside, inside = _text(self.text, self._around(node)), _text(self.text, node)
         lines = [f"summed: sum[{name}]({outside})"]
         if inside != outside and not isinstance(node, tree.Name | tree.Leading):

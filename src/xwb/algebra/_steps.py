@@ -84,8 +84,7 @@ class _Steps:
         explicit = text.statement(statement.name, statement.left, statement.body)
         shapes = []
         for name in (*statement.reads, statement.name):
-            first = {axis.number: axis.place.index for axis in reversed(statement.axes) if axis.tensor == name}
-            indices = [first[number] for number in range(self.program.ranks[name])]
+            indices = [place.index for _, place in sorted(statement.places.get(name, {}).items())]
             length = ["·" if index is None else text.letters.get(index, index.letter) for index in indices]
             said = text.inline(" × ".join(length)) if length else "a number"
             shapes.append(f"{text.inline(name)} is {said}")
