@@ -38,7 +38,7 @@ from ._expr import (
     positive,
     walk,
 )
-from ._ranges import Classes
+from ._ranges import Classes, flipped
 from ._tree import LEADING
 
 
@@ -127,7 +127,7 @@ def _solution(
         rest = at.plus(Affine(0, ((index, -c),)))
         solved = delta.left.plus(rest.scaled(-1)).scaled(c)
         if any(isinstance(t, SizeOf) and t.range == index.range for t, _ in solved.terms):
-            if not (len(at.terms) == 2 and classes.equal(index.range, entry.range)):
+            if flipped(at) is not index or not classes.equal(index.range, entry.range):
                 continue
             if not _may_be_any_position(index, term):
                 continue

@@ -219,6 +219,11 @@ def _sizes(derivation: Derivation, given: Mapping[str, Any]) -> Sizes:
             known = (*letters, *program.inputs)
             fact = f"cost({name}=…): the formula has no index or input {name}{unknown(name, known)}"
             raise pointed(program.text, fact, more=[f"its indices: {', '.join(letters)}"])
+    for statement in program.statements:
+        for axis in statement.axes:
+            if axis.tensor in shapes and axis.place.index is not None and axis.number < len(shapes[axis.tensor]):
+                kind = derivation.classes.find(axis.place.index.range)
+                sizes.setdefault(kind, shapes[axis.tensor][axis.number])
     by_range = {r: sizes[c] for r in letters.values() if (c := derivation.classes.find(r)) in sizes}
     for name in program.inputs:
         if name not in shapes:

@@ -373,6 +373,11 @@ class Derivation:
                 more=[f"pass {', '.join(f'{name}={name}' for name in missing)}"],
             )
         given = {name: np.asarray(arrays[name]) for name in self.inputs}
+        numbers = [name for name in self.differentiable if type(arrays[name]) in (int, float)]
+        others = {array.dtype for name, array in given.items() if name not in (*numbers, *self.integers)}
+        if len(others) == 1:
+            (weak,) = others  # the dtype that plain numbers take
+            given.update({name: np.asarray(arrays[name], dtype=weak) for name in numbers})
         dtype = self._dtype(given)
         shapes = {name: array.shape for name, array in given.items()}
         found = solve(program, shapes, {**program.sizes, **checked_sizes(program, sizes)})

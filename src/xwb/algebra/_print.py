@@ -61,6 +61,11 @@ class Letters:
         """The range of every letter used."""
         return dict(self._range)
 
+    def apart(self, indices: Indices) -> None:
+        """Name indices with letters that nothing else has."""
+        for index in indices:
+            self._name(index, set(self._range) - {LEADING})
+
     def statement(self, left: Indices, body: Expr) -> None:
         """Name the indices of one statement."""
         for index in left:
@@ -339,6 +344,11 @@ def decimal(value: Fraction) -> str:
         return ""
     digits = value * 10**tens
     assert digits.denominator == 1
+    text = str(abs(digits.numerator)).rstrip("0") or "0"
+    if tens > 6 and len(text) < 4:
+        lowest = tens - (len(str(abs(digits.numerator))) - len(text)) - len(text) + 1
+        scientific = f"{text[0]}{'.' if text[1:] else ''}{text[1:]}e-{lowest}"
+        return f"-{scientific}" if value < 0 else scientific
     text = str(abs(digits.numerator)).rjust(tens + 1, "0")
     text = f"{text[:-tens]}.{text[-tens:]}".rstrip("0").rstrip(".") if tens else text
     return f"-{text}" if value < 0 else text

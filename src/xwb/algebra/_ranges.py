@@ -159,10 +159,21 @@ class _Solver:
         for range_, found in limits.items():
             size, axis = min(found, key=lambda pair: pair[0])
             written = self.text[axis.span.start : axis.span.end]
+            if size == 0 and self._size(axis) > 0:
+                raise self._nowhere(range_, axis, written)
             self._fix(range_, size, f"{axis.tensor}[{written}] in bounds gives {range_.name} = {size}", axis.span)
             if zero:
                 return True
         return bool(limits)
+
+    def _nowhere(self, range_: Range, axis: Axis, written: str) -> FormulaError:
+        """A position that leaves its axis at the very first value of its index."""
+        return pointed(
+            self.text,
+            f"{axis.tensor}[{written}] leaves its axis of {self._size(axis)} entries at every size of {range_.name}",
+            axis.span,
+            more=[f"write {axis.tensor}[…zero({written})…] for zeros outside"],
+        )
 
     def _largest(self, axis: Axis, range_: Range) -> int | None:
         """The largest size of one range for which a position stays within its axis."""
@@ -255,7 +266,7 @@ class Classes:
             for axis in statement.axes:
                 index = axis.place.index
                 if index is None and axis.place.mode is None:
-                    index = _flipped(axis.place.at)
+                    index = flipped(axis.place.at)
                     if index is not None and _mentions(statement, index.range) > 1:
                         continue  # another position may have made it shorter than this axis
                 if index is None:
@@ -299,7 +310,7 @@ def _mentions(statement: Statement, range_: Range) -> int:
     )
 
 
-def _flipped(at: Affine) -> Index | None:
+def flipped(at: Affine) -> Index | None:
     """n, where the position is ``size(n)-1-n``: it runs over its axis backwards."""
     indices = [term for term, coefficient in at.terms if isinstance(term, Index) and coefficient == -1]
     sizes = [term for term, coefficient in at.terms if isinstance(term, SizeOf) and coefficient == 1]

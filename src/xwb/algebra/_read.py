@@ -338,7 +338,9 @@ class _Reader:
     def _once(self, name: str, node: tree.Node) -> Exception:
         names = [*(index.name for index in self.tree.indices), name]
         left = ",".join(sorted(names, key=lambda letter: letter != tree.LEADING))
-        outside, inside = _text(self.text, self._around(node)), _text(self.text, node)
+        outside = _text(self.text, self._around(node))
+        node = self._inner(name, node)
+        inside = _text(self.text, node)
         lines = [f"summed: sum[{name}]({outside})"]
         if inside != outside and not isinstance(node, tree.Name | tree.Leading):
             at = self._around(node).span.start
@@ -353,6 +355,20 @@ class _Reader:
                      f"kept:   {self.tree.name}[{left}] = …")  # fmt: skip
         fact = f"the index {name} occurs once in its product, so whether it is summed is not said; write one of"
         return pointed(self.text, fact, node.span, more=lines)
+
+    def _inner(self, name: str, node: tree.Node) -> tree.Node:
+        """What is summed if the sum is inside: the innermost function's argument, or power's base, with the index."""
+        found, argument = self._around(node), False
+        pending = [found]
+        while pending:
+            outer = pending.pop()
+            for child in children(outer):
+                if child.span.start <= node.span.start and node.span.end <= child.span.end:
+                    call = isinstance(outer, tree.Call)
+                    if call or (isinstance(outer, tree.Power) and not argument):
+                        found, argument = child, argument or call
+                    pending = [child]
+        return found if found is not self._around(node) else node
 
     def _around(self, node: tree.Node) -> tree.Node:
         """The term of the statement's body that holds ``node``."""

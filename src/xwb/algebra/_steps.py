@@ -48,6 +48,7 @@ class _Steps:
         self.entry = tuple(
             index if index.letter == LEADING else Index(next(letters), index.range) for index in adjoint.entry
         )
+        self.leading = [index for index in self.entry if index.letter == LEADING]
         self.texts: dict[str, Text] = {}
 
     def all(self) -> Iterator[Step]:
@@ -68,7 +69,7 @@ class _Steps:
             names = {*self.program.spans, *(f"d{name}" for name in self.program.spans)}
             letters = Letters(self.classes, names)
             letters.statement(statement.left, statement.body)
-            letters.statement(self.entry, Expr(()))
+            letters.apart(self.entry)
             self.texts[statement.name] = self.printer(letters)
         return self.texts[statement.name]
 
@@ -131,7 +132,7 @@ class _Steps:
         rule, note = _rules(occurrence, len(statement.body.terms))
         yield Step(rule, slope, product, note)
 
-        facing = deltas(self.entry, occurrence.read)
+        facing = [delta for delta in deltas(self.entry, occurrence.read) if delta.left.bare not in self.leading]
         shown = " ".join(text.atom(delta) for delta in facing) or "1"
         note = (
             "an entry changes itself alone: one delta for each index"
@@ -156,6 +157,8 @@ class _Steps:
         shown = text.inline(text.atom(Delta(event.delta.left, event.delta.place)))
         if isinstance(event, Remaining):
             return f"{shown} remains: {event.why}"
+        if event.index.letter == LEADING:
+            return f"the leading axes of {text.inline(self.adjoint.name)} are those of the statement"
         letter, place = text.inline(text.letters[event.index]), text.inline(text.affine(event.place.at))
         if event.place.mode is None:
             return f"{shown} eats the sum over {letter}: {letter} becomes {place}"

@@ -34,7 +34,7 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> dic
 
 
 @click.command(no_args_is_help=True)
-@click.argument("formula")
+@click.argument("formula", nargs=-1, required=True)  # unquoted, the shell takes it apart at the spaces
 @click.option("--wrt", multiple=True, metavar="NAME", help="Only the gradient of this tensor; may be given again.")
 @click.option(
     "--sizes",
@@ -51,7 +51,11 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> dic
 )
 @click.option("--latex", is_flag=True, help="Print LaTeX, for the body of a document that loads amsmath.")
 def derive(
-    formula: str, wrt: tuple[str, ...], sizes: dict[str, Any] | None, paper: dict[str, Any] | None, latex: bool
+    formula: tuple[str, ...],
+    wrt: tuple[str, ...],
+    sizes: dict[str, Any] | None,
+    paper: dict[str, Any] | None,
+    latex: bool,
 ) -> None:
     """Derive the backward pass of a layer written in index notation.
 
@@ -65,7 +69,7 @@ def derive(
         raise click.UsageError(f"--paper goes without {'--wrt' if wrt else '--sizes'}: it writes out every gradient")
     if latex and sizes is not None:
         raise click.UsageError("--latex goes without --sizes: it shows no costs")
-    derivation = algebra.derive(_stdin() if formula == "-" else formula)
+    derivation = algebra.derive(_stdin() if formula == ("-",) else " ".join(formula))
     try:
         if paper is not None:
             page = derivation.on_paper(**paper)
