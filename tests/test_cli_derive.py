@@ -119,7 +119,6 @@ def test_mistakes_in_the_formula_or_its_names(capfd, args, words):
         [LINEAR, "--paper", "n=2,d=2,m=3", "--sizes", "n=2"],
         [LINEAR, "--latex", "--sizes", "n=2,d=2,m=3"],
         [LINEAR, "--frobnicate"],
-        [LINEAR, "more"],
         [LINEAR, "--wrt"],
     ],
     ids=lambda args: " ".join(args[1:])[:30],

@@ -94,9 +94,8 @@ def read(array: Any, where: Read, size: Sizes, gather: Gather) -> Labelled:
     if all(place.index is not None for place in places) and len(where.free) == len(places):
         cut = tuple(slice(0, size[place.index]) for place in places)
         return Labelled(array if tuple(s.stop for s in cut) == array.shape else array[cut], where.free)
-    gathered = [axis for axis, place in enumerate(places) if place.at.gathers]
-    if gathered:
-        return _take(array, where, size, gather)
+    if axes := _by_arrays(array, places, size):
+        return _take(array, where, axes, size, gather)
     linear = []
     for axis, place in enumerate(places):
         offset, steps = _linear(place.at, size)
@@ -132,13 +131,29 @@ def _indices(place: Place, axis: int, array: Any, size: Sizes, gather: Gather, n
     if place.mode is not None:
         return Labelled(entry(place.mode, position, length) if length else np.full_like(position, -1), labels)
     if position.size and (position.min() < 0 or position.max() >= length):
-        raise IndexError(name, axis, int(position.min()), int(position.max()), length)
+        raise OutOfBounds(name, axis, int(position.min()), int(position.max()), length)
     return Labelled(position, labels)
 
 
-def _advanced(places: Sequence[Place]) -> list[int]:
-    """The axes that have to be indexed by arrays: gathers, and whatever shares an index with one."""
-    chosen = [axis for axis, place in enumerate(places) if place.at.gathers]
+class OutOfBounds(Exception):
+    """A gather outside its axis: tensor, axis, lowest and highest position, length."""
+
+
+def _sparse(place: Place, length: int, size: Sizes) -> bool:
+    """Whether positions in a boundary mode lie so far apart that the padded axis would be much larger than they are."""
+    if place.mode is None or place.at.gathers:
+        return False
+    low, high = bounds(place.at, size)
+    return high - low > 8 * (length + math.prod(size[index] for index in place.at.free)) + 1024
+
+
+def _by_arrays(array: Any, places: Sequence[Place], size: Sizes) -> list[int]:
+    """The axes that have to be indexed by arrays whatever the others do."""
+    return [a for a, place in enumerate(places) if place.at.gathers or _sparse(place, array.shape[a], size)]
+
+
+def _advanced(places: Sequence[Place], chosen: list[int]) -> list[int]:
+    """All axes that have to be indexed by arrays: the chosen ones, and whatever shares an index with one."""
     while True:
         used = set(ordered(*(places[axis].at.free for axis in chosen)))
         more = [a for a, p in enumerate(places) if a not in chosen and used & set(p.at.free)]
@@ -155,23 +170,22 @@ def _advanced(places: Sequence[Place]) -> list[int]:
         chosen += more
 
 
-def _take(array: Any, where: Read, size: Sizes, gather: Gather) -> Labelled:
-    axes = _advanced(where.places)
+def _take(array: Any, where: Read, chosen: list[int], size: Sizes, gather: Gather) -> Labelled:
+    axes = _advanced(where.places, chosen)
     plain = [axis for axis in range(len(where.places)) if axis not in axes]
     found = [_indices(where.places[axis], axis, array, size, gather, where.tensor) for axis in axes]
     labels = ordered(*(one.labels for one in found))
-    rest = tuple(where.places[axis].index for axis in plain)
+    rest = tuple(index for axis in plain if (index := where.places[axis].index) is not None)
     cut = array.transpose([*axes, *plain])[(slice(None),) * len(axes) + tuple(slice(0, size[index]) for index in rest)]
     at = tuple(one.aligned(labels) for one in found)
     shape = [*(size[index] for index in labels), *cut.shape[len(axes) :]]
     if 0 in shape or cut.size == 0:
-        return Labelled(np.zeros(shape, array.dtype), (*labels, *rest))  # type: ignore[arg-type]
+        return Labelled(np.zeros(shape, array.dtype), (*labels, *rest))
     out = np.asarray(np.take(cut, at[0], axis=0) if len(axes) == 1 else cut[at])
-    outside = [a < 0 for a, axis in zip(at, axes, strict=True) if where.places[axis].mode == "zero"]
-    for mask in outside:
-        wide = np.broadcast_to(mask, out.shape[: len(labels)])
-        out[wide] = 0
-    return Labelled(out, (*labels, *rest))  # type: ignore[arg-type]
+    for position, axis in zip(at, axes, strict=True):
+        if where.places[axis].mode == "zero":
+            out[np.broadcast_to(position < 0, out.shape[: len(labels)])] = 0
+    return Labelled(out, (*labels, *rest))
 
 
 def add_at(target: Any, where: Read, values: Labelled, size: Sizes, gather: Gather) -> None:
@@ -181,8 +195,8 @@ def add_at(target: Any, where: Read, values: Labelled, size: Sizes, gather: Gath
     if 0 in shape or target.size == 0:
         return
     array = np.broadcast_to(values.aligned(where.free), shape)
-    if any(place.at.gathers for place in places):
-        _add_by_arrays(target, where, Labelled(array, where.free), size, gather)
+    if axes := _by_arrays(target, places, size):
+        _add_by_arrays(target, where, axes, Labelled(array, where.free), size, gather)
         return
     linear, folds = [], []
     buffer = target
@@ -240,16 +254,16 @@ def _fold(outer: Any, padded: Any, axis: int, mode: str, low: int) -> None:
         outer[(*front, int(entry(mode, np.asarray(position), length)))] += padded[(*front, position - low)]
 
 
-def _add_by_arrays(target: Any, where: Read, values: Labelled, size: Sizes, gather: Gather) -> None:
+def _add_by_arrays(target: Any, where: Read, chosen: list[int], values: Labelled, size: Sizes, gather: Gather) -> None:
     """Rows of equal address are brought together by sorting and added up in one pass."""
-    axes = _advanced(where.places)
+    axes = _advanced(where.places, chosen)
     plain = [axis for axis in range(len(where.places)) if axis not in axes]
     found = [_indices(where.places[axis], axis, target, size, gather, where.tensor) for axis in axes]
     labels = ordered(*(one.labels for one in found))
-    rest = tuple(where.places[axis].index for axis in plain)
+    rest = tuple(index for axis in plain if (index := where.places[axis].index) is not None)
     shape = [size[index] for index in labels]
     at = [np.broadcast_to(one.aligned(labels), shape).reshape(-1) for one in found]
-    rows = values.aligned((*labels, *rest))  # type: ignore[arg-type]
+    rows = values.aligned((*labels, *rest))
     rows = rows.reshape(math.prod(shape), *rows.shape[len(labels) :])
     inside = np.logical_and.reduce([a >= 0 for a in at])
     if not inside.all():

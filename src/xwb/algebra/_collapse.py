@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from ..core import FormulaError
@@ -168,15 +169,15 @@ def _only_read(index: Index, term: Term, classes: Classes) -> bool:
     return found
 
 
-def spelled(node: Term) -> Term:
+def spelled(term: Term) -> Term:
     """A term with every `Slope` written out in the grammar, and every sum with indices of its own."""
     factors: list[Factor] = []
-    for factor, exponent in node.factors:
+    for factor, exponent in term.factors:
         if isinstance(factor, Slope):
             factors += [(f, e * exponent) for f, e in _spell(factor)]
         else:
             factors.append((factor, exponent))
-    return Substitute({}, fresh=True).term(Term(node.coefficient, node.bound, tuple(factors)))
+    return Substitute({}, fresh=True).term(Term(term.coefficient, term.bound, tuple(factors)))
 
 
 def _spell(slope: Slope) -> list[Factor]:
@@ -237,6 +238,6 @@ def tidied(term: Term) -> Term:
             name = key(factor)
         elif isinstance(factor, Read | Apply | Expr):
             name = (key(factor), exponent > 0)
-        before = out.get(name, (factor, exponent - exponent))
+        before = out.get(name, (factor, Fraction(0)))
         out[name] = (before[0], before[1] + exponent)
     return Term(term.coefficient, term.bound, tuple(factor for factor in out.values() if factor[1]))

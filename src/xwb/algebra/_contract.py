@@ -15,10 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import column_sums, product
+from ..core import FormulaError, column_sums, product
 from ._expr import Index, Indices
 
 EXHAUSTIVE = 6
+# Pairs that the greedy search weighs at each step.
+NEAR = 16
+# Axes that an array of NumPy 2 may have.
+MAX_AXES = 64
 # Bytes of the copy that one block of a strided view may need; a few of them fit a core's cache.
 BLOCK = 2**21
 
@@ -31,6 +35,8 @@ class Labelled(NamedTuple):
 
     def aligned(self, labels: Indices) -> Any:
         """A view with the axes in the order of ``labels``, of length 1 where the array has none."""
+        if len(labels) > MAX_AXES:
+            raise FormulaError(f"{len(labels)} indices meet in one product or sum; NumPy's arrays have {MAX_AXES} axes")
         mine = [index for index in labels if index in self.labels]
         array = self.array
         if tuple(mine) != self.labels:
@@ -123,16 +129,19 @@ def _greedy(operands: Sequence[frozenset[Index]], keep: frozenset[Index], size: 
         return found.entries - used, found.work, found.first, found.second
 
     while len(alive) > 1:
-        near = {tuple(itertools.islice(having, 2)) for having in owners.values() if len(having) > 1}
-        chosen = min((pair(*sorted(two)) for two in near or [tuple(itertools.islice(alive, 2))]), key=gain)
+        shared = (tuple(itertools.islice(having, 2)) for having in owners.values() if len(having) > 1)
+        near = list(itertools.islice(shared, NEAR)) or [tuple(itertools.islice(alive, 2))]
+        chosen = min((pair(*sorted(two)) for two in near), key=gain)
         out.append(chosen)
         for i in (chosen.first, chosen.second):
             for index in alive.pop(i):
                 del owners[index][i]
+                if not owners[index]:
+                    del owners[index]
         new = len(operands) + len(out) - 1
         alive[new] = chosen.keep
         for index in chosen.keep:
-            owners[index][new] = None
+            owners.setdefault(index, {})[new] = None
     return out
 
 
@@ -164,10 +173,12 @@ def _sum_out(operand: Labelled, keep: frozenset[Index]) -> Labelled:
     if not axes:
         return operand
     left = tuple(index for index in labels if index in keep)
+    wide = np.float64 if array.dtype == np.float32 and axes[-1] != array.ndim - 1 else array.dtype
     rows = math.prod(array.shape[: len(axes)])
     if axes == tuple(range(len(axes))) and left and array.flags.c_contiguous and rows and array.dtype.kind == "f":
         return Labelled(column_sums(array.reshape(rows, -1)).reshape(array.shape[len(axes) :]), left)
-    return Labelled(array.sum(axis=axes, dtype=array.dtype), left)
+    # NumPy adds up pairwise along the last axis alone; along others float32 needs a longer accumulator.
+    return Labelled(np.asarray(array.sum(axis=axes, dtype=wide)).astype(array.dtype, copy=False), left)
 
 
 def _multiply(a: Labelled, b: Labelled, left: frozenset[Index], order: Indices) -> Labelled:

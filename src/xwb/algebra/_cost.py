@@ -111,14 +111,15 @@ def cost(derivation: Derivation, name: str, dtype: np.dtype[Any], given: Mapping
     temporaries: dict[tuple[str, ...], int] = {}
     tensors: dict[str, None] = {}
     seen: set[int] = set()
-    numbers = {"work": 0, "moved": 0}
+    multiply_adds = 0
 
     def entries(indices: Iterable[Index]) -> int:
         return math.prod(of(index.range) for index in indices)
 
     def count(indices: Iterable[Index]) -> None:
+        nonlocal multiply_adds
         indices = tuple(indices)
-        numbers["work"] += entries(indices)
+        multiply_adds += entries(indices)
         work[monomial(index.range for index in indices)] += 1
 
     def temporary(indices: Iterable[Index]) -> None:
@@ -165,8 +166,8 @@ def cost(derivation: Derivation, name: str, dtype: np.dtype[Any], given: Mapping
     output = derivation.output
     moved = [axes[t.removeprefix("d") if t not in axes else t] for t in tensors] + [axes[name]]
     jacobian = [*axes[output], *axes[name]]
+    item = dtype.itemsize
     if found is None:
-        item = dtype.itemsize
         largest = max(temporaries, key=lambda m: (len(m), m), default=None)
         moved_monomials = Counter(monomial(ranges) for ranges in moved)
         return Cost(
@@ -179,8 +180,7 @@ def cost(derivation: Derivation, name: str, dtype: np.dtype[Any], given: Mapping
     sizes = found.of
     total = sum(math.prod(sizes[r] for r in ranges) for ranges in moved)
     avoided = math.prod(sizes[r] for r in jacobian)
-    item = dtype.itemsize
-    return Cost(numbers["work"], total * item, max(temporaries.values(), default=0) * item, avoided, avoided * item)
+    return Cost(multiply_adds, total * item, max(temporaries.values(), default=0) * item, avoided, avoided * item)
 
 
 def _product(letters: Sequence[str] | None) -> str:
@@ -224,12 +224,9 @@ def _sizes(derivation: Derivation, given: Mapping[str, Any]) -> Sizes:
             if axis.tensor in shapes and axis.place.index is not None and axis.number < len(shapes[axis.tensor]):
                 kind = derivation.classes.find(axis.place.index.range)
                 sizes.setdefault(kind, shapes[axis.tensor][axis.number])
-    by_range = {r: sizes[c] for r in letters.values() if (c := derivation.classes.find(r)) in sizes}
     for name in program.inputs:
         if name not in shapes:
-            shapes[name] = tuple(
-                _axis(derivation, name, number, sizes, by_range) for number in range(program.ranks[name])
-            )
+            shapes[name] = tuple(_axis(derivation, name, number, sizes) for number in range(program.ranks[name]))
     flat = {
         letter: sizes[c]
         for letter, r in letters.items()
@@ -238,9 +235,7 @@ def _sizes(derivation: Derivation, given: Mapping[str, Any]) -> Sizes:
     return solve(program, shapes, {**program.sizes, **flat})
 
 
-def _axis(
-    derivation: Derivation, name: str, number: int, sizes: Mapping[Range, int], by_range: Mapping[Range, int]
-) -> int:
+def _axis(derivation: Derivation, name: str, number: int, sizes: Mapping[Range, int]) -> int:
     """The length of an axis from the sizes of the indices that read it."""
     axis_range = derivation.classes.find(Range(name, number))
     if axis_range in sizes:

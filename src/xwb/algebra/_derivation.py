@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..core import FLOATS, Array, DtypeError, FormulaError, Layer, ShapeError, named_tuple, one_dtype, shapes_table
+from ._access import OutOfBounds
 from ._cost import Cost, cost
 from ._evaluate import Evaluation
 from ._expr import ONE, Expr, Place, Range, Read, Term, bare, walk
@@ -20,6 +21,7 @@ from ._read import Program, Statement, checked_sizes, read, unknown
 from ._rules import Occurrence, occurrences, own_value
 from ._steps import Step, steps
 from ._text import pointed
+from ._tree import LEADING
 
 if TYPE_CHECKING:
     from ._paper import Paper
@@ -56,7 +58,7 @@ class Gradient:
     @cached_property
     def einsum(self) -> str | None:
         """The subscripts for ``np.einsum`` over the tensors in the order of `formula`; None where it is no einsum."""
-        return einsum(self._adjoint)
+        return einsum(self._adjoint, self._derivation.classes)
 
     @cached_property
     def matrix(self) -> str | None:
@@ -104,7 +106,7 @@ class Gradient:
                     raise pointed(
                         derivation.formula, fact, axis.span, more=["give the sizes to derive: derive(…, sizes={…})"]
                     )
-        return {letter: bound.sizes.of[range_] for letter, range_ in self._program[1].items() if letter != "..."}
+        return {letter: bound.sizes.of[range_] for letter, range_ in self._program[1].items() if letter != LEADING}
 
     @cached_property
     def _program(self) -> tuple[str, dict[str, Range]]:
@@ -119,8 +121,7 @@ class Gradient:
             if name in needed or (name not in adjoint_of and name not in statement_of):
                 continue
             needed.add(name)
-            by_name = derivation._adjoints
-            source = by_name[adjoint_of[name]].body if name in adjoint_of else statement_of[name].body
+            source = derivation._adjoints[adjoint_of[name]].body if name in adjoint_of else statement_of[name].body
             pending += reads(source)
         lines = [text.statement(s.name, s.left, s.body) for s in derivation.program.statements if s.name in needed]
         for name in reversed(list(derivation._adjoints)):
@@ -400,7 +401,11 @@ class Derivation:
         for name in self.program.compared:
             if arrays[name].dtype.kind not in "biuf":
                 raise DtypeError(f"{name} is compared with numbers and holds {arrays[name].dtype}")
-        floating = {name: arrays[name] for name in self.differentiable if name not in self.program.compared}
+        floating = {
+            name: arrays[name]
+            for name in self.differentiable
+            if name not in self.program.compared or arrays[name].dtype.kind == "f"
+        }
         if not floating:
             return FLOATS[1]
         return one_dtype(self.formula, **floating)
@@ -408,10 +413,9 @@ class Derivation:
     def _like_output(self, dY: Any, bound: _Bound) -> Array:
         """dY in the shape of the output, leading axes made one."""
         output = self.program.output
-        sizes = self._output_sizes(bound)
-        folded = tuple(sizes.of[index.range] for index in output.left)
+        folded = tuple(bound.sizes.of[index.range] for index in output.left)
         array = np.asarray(dY, bound.dtype) if isinstance(dY, int | float) else np.asarray(dY)
-        shape = sizes.shape(output)
+        shape = bound.sizes.shape(output)
         if array.shape != shape:
             table = shapes_table(
                 [
@@ -426,10 +430,6 @@ class Derivation:
                 f"type  d{self.output} = d{self.output}.astype(np.{bound.dtype.name})"
             )
         return array.reshape(folded)
-
-    @staticmethod
-    def _output_sizes(bound: _Bound) -> Sizes:
-        return bound.sizes
 
     def _tangent(self, name: str, pair: tuple[Any, ...], bound: _Bound) -> Array:
         if len(pair) != 2:
@@ -450,16 +450,16 @@ class Derivation:
         with np.errstate(all="ignore"):
             try:
                 evaluation.arrays[statement.name] = evaluation.value(statement.body, statement.left)
-            except IndexError as error:
+            except OutOfBounds as error:
                 raise self._out_of_bounds(error) from None
 
     def _scatter(self, evaluation: Evaluation, term: Term, where: Read, target: Array | None) -> Array:
         try:
             return evaluation.scatter(term, where, target)
-        except IndexError as error:
+        except OutOfBounds as error:
             raise self._out_of_bounds(error) from None
 
-    def _out_of_bounds(self, error: IndexError) -> FormulaError:
+    def _out_of_bounds(self, error: OutOfBounds) -> FormulaError:
         tensor, number, low, high, length = error.args
         axis = next(
             a

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..core import FormulaError
+from ._access import OutOfBounds
 from ._expr import Affine, Apply, Compare, Delta, Expr, Index, Place, Power, Range, Read, Reduce, SizeOf, Value, Where
 from ._page import in_order
 from ._ranges import Sizes, solve
@@ -103,12 +105,12 @@ Product: TypeAlias = "tuple[tuple[Factor, Fraction], ...]"
 
 ONE = Fraction(1)
 COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 AT_ZERO = {"exp": ONE, "cos": ONE, "sigmoid": ONE / 2, **dict.fromkeys(("sin", "tanh", "erf", "gelu"), Fraction(0))}
@@ -448,7 +450,7 @@ class Case:
         position = self._position(place.at, env)
         inside = _inside(place, position, size)
         if inside is not None and not 0 <= inside < size:
-            raise self.derivation._out_of_bounds(IndexError(read.tensor, axis, position, position, size))
+            raise self.derivation._out_of_bounds(OutOfBounds(read.tensor, axis, position, position, size))
         return inside
 
     # -- sizes -----------------------------------------------------------------------------------------------------

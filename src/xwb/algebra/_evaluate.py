@@ -32,6 +32,7 @@ from ._expr import (
     Term,
     Value,
     Where,
+    apart,
     exponential,
     key,
     ordered,
@@ -74,9 +75,6 @@ def _function(name: str) -> Callable[..., Any]:
 class SizeOfIndex(dict[Any, int]):
     """Sizes by index and by range."""
 
-    def __init__(self, of: Mapping[Range, int]) -> None:
-        super().__init__(of)
-
     def __missing__(self, index: Any) -> int:
         size = self[index] = self[index.range]
         return size
@@ -90,7 +88,7 @@ class SizeOfIndex(dict[Any, int]):
 
 @dataclass
 class _Pieces:
-    """The operands of one monomial: numbers, brackets, and exponents of exponentials not yet raised."""
+    """One monomial: its number, its factors as arrays, its brackets as boolean ones."""
 
     coefficient: float
     operands: list[Labelled]
@@ -111,6 +109,7 @@ class Evaluation:
         self.size = SizeOfIndex(sizes)
         self.dtype = dtype
         self._known: dict[int, tuple[Any, Labelled]] = {}
+        self._split: dict[int, tuple[Expr, Labelled, Labelled]] = {}
 
     # -- whole statements --------------------------------------------------------------------------------------------
 
@@ -265,6 +264,10 @@ class Evaluation:
                     raise FormulaError(
                         f"mean[{letter}] is over nothing: size({letter}) is 0, and something is divided by it"
                     )
+                case Slope() if factor.of.kind != "prod":
+                    share = self.atom(factor)
+                    pieces.operands.append(share)
+                    pieces.masks.append(Labelled(share.array != 0, share.labels))  # what is not chosen counts for 0
                 case Compare() | Delta() if exponent > 0:
                     pieces.masks.append(self.atom(factor))
                 case _:
@@ -307,50 +310,58 @@ class Evaluation:
         ``exp(a) / S`` with ``S = exp(m) S'`` becomes ``exp(a - m) / S'``.
         """
         out: list[Labelled] = []
-        exponents = [(argument, self._scaled_by(self.expr(argument), e), e) for argument, e in raised]
+        exponents = [(key(argument, _by_range), self._scaled_by(self.expr(argument), e), e) for argument, e in raised]
         for expr, power in sums:
             top, mantissa = self.scaled(expr)
             out.append(self._power(mantissa, power))
             left = power
             alike = {key(argument, _by_range) for argument in _arguments(expr)}
-            fit = [
-                i
-                for i, (_, value, e) in enumerate(exponents)
-                if set(top.labels) <= set(value.labels) and (e > 0) != (power > 0)
-            ]
-            fit.sort(key=lambda i: key(exponents[i][0], _by_range) not in alike)
+            fit = [i for i, (_, _, e) in enumerate(exponents) if (e > 0) != (power > 0)]
+            covers = {i: set(top.labels) <= set(exponents[i][1].labels) for i in fit}
+            fit = [i for i in fit if covers[i] or exponents[i][0] in alike]
+            fit.sort(key=lambda i: (exponents[i][0] not in alike, not covers[i]))
             for i in fit:
-                argument, value, e = exponents[i]
+                name, value, e = exponents[i]
                 part = left if abs(left) <= abs(e) or i == fit[-1] else -e
-                moved = value.array + self.dtype.type(float(part)) * top.aligned(value.labels)
-                exponents[i] = (argument, Labelled(moved, value.labels), e)
+                exponents[i] = (name, _plus(value, self._scaled_by(top, part)), e)
                 left -= part
                 if left == 0:
                     break
             if left != 0:
                 out.append(self._exp(self._scaled_by(top, left)))
-        return out + [self._exp(value) for _, value, _ in exponents]
+        together: dict[frozenset[Index], Labelled] = {}
+        for _, value, _ in exponents:
+            before = together.get(frozenset(value.labels))
+            together[frozenset(value.labels)] = value if before is None else _plus(before, value)
+        return out + [self._exp(value) for value in together.values()]
 
     def scaled(self, expr: Expr) -> tuple[Labelled, Labelled]:
         """A sum of exponentials as ``exp(m) * S``: m, the largest exponent at each entry, and S."""
-        found = self._known.get(-id(expr))
-        if found is not None:
-            return found[1]  # type: ignore[return-value]
+        if (found := self._split.get(id(expr))) is not None:
+            return found[1:]
         terms = []
         for term in expr.terms:
             exponent: Labelled | None = None
-            rest, holds = [], list[Labelled]()
+            rest, holds = list[tuple[Any, Fraction]](), list[Labelled]()
+            mantissas: list[Labelled] = []
             for factor, power in term.factors:
                 if isinstance(factor, Apply) and factor.function == "exp":
                     more = self._scaled_by(self.expr(factor.arguments[0]), power)
                     exponent = more if exponent is None else _plus(exponent, more)
+                elif isinstance(factor, Expr) and exponential(factor):
+                    inner_top, mantissa = self.scaled(factor)
+                    more = self._scaled_by(inner_top, power)
+                    exponent = more if exponent is None else _plus(exponent, more)
+                    mantissas.append(self._power(mantissa, power))
                 else:
                     rest.append((factor, power))
                     if isinstance(factor, Compare | Delta) and power > 0:
                         holds.append(self.atom(factor))
             if exponent is not None:
                 exponent = self._only_where(holds, exponent)
-            terms.append((term, exponent, Term(term.coefficient, term.bound, tuple(rest))))
+            pieces = self._pieces(Term(term.coefficient, term.bound, tuple(rest)))
+            pieces.operands += mantissas
+            terms.append((term, exponent, pieces))
         tops = [self._top(exponent, expr.free) for _, exponent, _ in terms]
         labels = tuple(index for index in expr.free if any(index in top.labels for top in tops))
         top = tops[0].aligned(labels)
@@ -358,15 +369,14 @@ class Evaluation:
             top = np.maximum(top, other.aligned(labels))
         m = Labelled(np.where(np.isfinite(top), top, self.dtype.type(0)), labels)
         total: Labelled | None = None
-        for term, exponent, rest_ in terms:
-            pieces = self._pieces(rest_)
+        for term, exponent, pieces in terms:
             if exponent is None:
                 exponent = Labelled(np.zeros((), self.dtype), ())
             pieces.operands.append(self._exp(_plus(exponent, Labelled(-m.array, m.labels))))
             part, _ = self._combine(pieces, term.bound, expr.free)
             total = part if total is None else _plus(total, part)
         assert total is not None
-        self._known[-id(expr)] = (expr, (m, total))  # type: ignore[assignment]
+        self._split[id(expr)] = expr, m, total
         return m, total
 
     def _only_where(self, holds: Sequence[Labelled], exponent: Labelled) -> Labelled:
@@ -395,8 +405,7 @@ class Evaluation:
 
     def _log(self, argument: Expr) -> Labelled:
         """The logarithm of sums and quotients of exponentials, without raising them."""
-        if len(argument.terms) == 1 and not argument.terms[0].bound:
-            (term,) = argument.terms
+        if len(argument.terms) == 1 and not (term := apart(argument.terms[0])).bound:
             raised = [(f, e) for f, e in term.factors if isinstance(f, Apply) and f.function == "exp"]
             sums = [(f, e) for f, e in term.factors if isinstance(f, Expr) and exponential(f)]
             if (raised or sums) and all(positive(f) for f, _ in sums):

@@ -342,13 +342,35 @@ def power(base: Expr, exponent: Fraction | int) -> Expr:
         return number(1)
     if exponent == 1:
         return base
+    if len(base.terms) == 1 and base.terms[0].bound and exponent.denominator == 1:
+        base = Expr((apart(base.terms[0]),))
     if len(base.terms) == 1 and not base.terms[0].bound:
         term = base.terms[0]
         single = term.coefficient == 1 and len(term.factors) == 1 and term.factors[0][1] == 1
-        if (exponent.denominator == 1 and (exponent > 0 or term.coefficient)) or single:
+        integers = exponent.denominator == 1 and all(e.denominator == 1 for _, e in term.factors)
+        if (integers and (exponent > 0 or term.coefficient)) or single:
             coefficient = term.coefficient**exponent.numerator if not single else ONE
             return Expr((Term(coefficient, (), tuple((a, e * exponent) for a, e in term.factors)),))
     return Expr((Term(ONE, (), ((base, exponent),)),))
+
+
+def apart(term: Term) -> Term:
+    """A monomial with independent sums in parentheses of their own: ``Σ_jk a[j] b[k]`` is ``(Σ_j a[j]) (Σ_k b[k])``."""
+    groups: list[tuple[set[Index], list[Factor]]] = []
+    for factor, exponent in term.factors:
+        own = set(factor.free) & set(term.bound)
+        joined = [group for group in groups if own & group[0]]
+        groups = [group for group in groups if group not in joined]
+        own = own.union(*(group[0] for group in joined))
+        groups.append((own, [*(pair for group in joined for pair in group[1]), (factor, exponent)]))
+    unused = set(term.bound).difference(*(group[0] for group in groups)) if groups else set(term.bound)
+    if len(groups) < 2 or unused:
+        return term
+    factors: list[Factor] = []
+    for own, inside in groups:
+        bound = tuple(index for index in term.bound if index in own)
+        factors += [(Expr((Term(ONE, bound, tuple(inside)),)), ONE)] if bound else inside
+    return Term(term.coefficient, (), tuple(factors))
 
 
 def total(indices: Iterable[Index], body: Expr) -> Expr:

@@ -17,16 +17,16 @@ from ._ranges import Classes
 from ._tree import LEADING
 
 # A product of more matrices is no notation that a person reads.
-MOST_FACTORS = 8
+MAX_FACTORS = 8
 
 
-def einsum(adjoint: Adjoint) -> str | None:
+def einsum(adjoint: Adjoint, classes: Classes) -> str | None:
     """The subscripts of a single product of plain reads, its tensors in the order of the formula."""
-    if len(adjoint.body.terms) != 1:
+    if len(adjoint.body.terms) != 1 or not _whole_axes(adjoint.body, classes):
         return None
     (term,) = adjoint.body.terms
     reads = _plain_reads(term)
-    if term.coefficient != 1 or not 0 < len(reads) <= MOST_FACTORS or not set(adjoint.entry) <= set(term.inside):
+    if term.coefficient != 1 or not 0 < len(reads) <= MAX_FACTORS or not set(adjoint.entry) <= set(term.inside):
         return None
     if any(index.letter == LEADING for index in term.bound):
         return None  # np.einsum keeps the axes of an ellipsis
@@ -80,16 +80,28 @@ class _Part(NamedTuple):
         return _Part(plain or f"{self.atom()}.T", self.axes[::-1], 2)
 
 
+def _whole_axes(body: Expr, classes: Classes) -> bool:
+    """Whether every read goes along whole axes: a given size may make an index shorter."""
+    return all(
+        place.index is None or classes.equal(place.index.range, Range(node.tensor, axis))
+        for node in walk(body)
+        if isinstance(node, Read)
+        for axis, place in enumerate(node.places)
+    )
+
+
 def matrix(adjoint: Adjoint, classes: Classes) -> str | None:
     """The gradient in matrix notation, claimed only after it gave the same numbers; else None."""
+    if not _whole_axes(adjoint.body, classes):
+        return None
     if (
         len(adjoint.entry) > 2
-        or any(len(term.factors) > MOST_FACTORS for term in adjoint.body.terms)
+        or any(len(term.factors) > MAX_FACTORS for term in adjoint.body.terms)
         or any(index.letter == LEADING for index in adjoint.entry)
     ):
         return None
     part = _sum(adjoint.body, adjoint.entry)
-    if part is None or part.text == "0":
+    if part is None or part.text == "0" or any(isinstance(n, Read) and n.tensor == "np" for n in walk(adjoint.body)):
         return None
     return part.text if _verified(part.text, adjoint, classes) else None
 

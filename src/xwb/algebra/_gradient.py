@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeGuard
 
 from ..core import FormulaError
-from ._collapse import Eaten, Remaining, collapse, gathered, spelled, tidied
-from ._expr import ONE, Expr, Index, Indices, Place, Range, Read, Term, bare, walk
+from ._collapse import collapse, gathered, spelled, tidied
+from ._expr import ONE, Expr, Index, Indices, Place, Range, Read, Term, Value, bare, walk
 from ._ranges import Classes
 from ._read import Program, Statement
 from ._rules import Occurrence
 from ._tree import LEADING
 
 # Factors in one gradient's formula, beyond which nobody reads it and printing takes seconds.
-LONGEST = 4_000
+MAX_FACTORS = 4_000
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,6 @@ class Contribution:
     occurrence: Occurrence
     whole: Term
     collapsed: Term
-    events: tuple[Eaten | Remaining, ...]
 
 
 @dataclass(frozen=True)
@@ -64,29 +64,37 @@ def _adjoint(program: Program, classes: Classes, flows: Sequence[Sequence[Occurr
     entry = _entry(program, name)
     contributions = []
     weight = sum(o.term().weight for found in flows for o in found if o.read.tensor == name)
-    if weight > LONGEST:
+    if weight > MAX_FACTORS:
         raise FormulaError(
-            f"the gradient of {name} would be written with {weight:,} factors, and {LONGEST:,} are the most; backward "
-            "computes it; to see it, give parts of the formula names: H[n] = …; Y[n] = … H[n] …"
+            f"the gradient of {name} would be written with {weight:,} factors, and {MAX_FACTORS:,} are the most; "
+            "backward computes it; to see it, give parts of the formula names: H[n] = …; Y[n] = … H[n] …"
         )
     for statement, found in zip(program.statements, flows, strict=True):
         dY = Read(f"d{statement.name}", tuple(Place(bare(index)) for index in statement.left))
         for occurrence in found:
             if occurrence.read.tensor == name:
                 whole = occurrence.term((dY, ONE), outer=statement.left)
-                collapsed, events = collapse(whole, entry, occurrence.read, classes)
-                contributions.append(
-                    Contribution(statement, occurrence, whole, tidied(spelled(collapsed)), tuple(events))
-                )
+                collapsed, _ = collapse(whole, entry, occurrence.read, classes)
+                contributions.append(Contribution(statement, occurrence, whole, tidied(spelled(collapsed))))
     body = gathered([c.collapsed for c in contributions])
-    if program.leading[name] and not any(_has_leading(node) for node in walk(body)):
-        # Nothing else in the formula says what ... stands for.
-        read = Read(name, tuple(Place(bare(index)) for index in entry))
-        body = Expr((*body.terms, Term(Fraction(0), (), ((read, ONE),))))
+    if not any(_reads_leading(node) for node in walk(body)):
+        body = Expr((*body.terms, *_leading_said(program, name, entry, body, [c.statement for c in contributions])))
     return Adjoint(name, entry, body, tuple(contributions))
 
 
-def _has_leading(node: object) -> bool:
+def _leading_said(
+    program: Program, name: str, entry: Indices, body: Expr, statements: Sequence[Statement]
+) -> list[Term]:
+    """``0 X[...]`` where a gradient mentions ``...`` and reads nothing that says what it stands for."""
+    if program.leading[name]:
+        return [Term(Fraction(0), (), ((Read(name, tuple(Place(bare(index)) for index in entry)), ONE),))]
+    mentioned = {index.letter for term in body.terms for index in term.bound}
+    mentioned |= {node.at.size for node in walk(body) if isinstance(node, Value)}
+    reads = [node for statement in statements for node in walk(statement.body) if _reads_leading(node)]
+    return [Term(Fraction(0), reads[0].free, ((reads[0], ONE),))] if LEADING in mentioned and reads else []
+
+
+def _reads_leading(node: object) -> TypeGuard[Read]:
     return isinstance(node, Read) and any(i is not None and i.letter == LEADING for i in (p.index for p in node.places))
 
 

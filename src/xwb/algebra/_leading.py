@@ -26,7 +26,7 @@ def written_out(formula: Formula) -> tuple[Formula, frozenset[str]]:
     """
     used = {node.name for s in formula.statements for node in walk(s) if isinstance(node, Name | Access)}
     used |= {index for s in formula.statements for node in walk(s) for index in _indices(node)}
-    fresh = [letter for letter in (*"abcdefgh", *string.ascii_lowercase[8:]) if letter not in used]
+    fresh = [letter for letter in string.ascii_lowercase if letter not in used]
     statements, invented = list(formula.statements), set[str]()
     for number, (count, whole) in _lengths(formula).items():
         if count or whole:

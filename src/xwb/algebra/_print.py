@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -23,13 +24,16 @@ from ._expr import (
     Read,
     Reduce,
     SizeOf,
-    Slope,
     Term,
     Value,
     Where,
+    children,
 )
 from ._ranges import Classes
 from ._tree import LEADING
+
+# Numbers with more digits are written as the double that they are computed with.
+LONG = 10**25
 
 # Letters for indices that have none of their own, in the order they are taken.
 LETTERS = (*"hijkpqrstuvlmnabcdefgowxyz", *(f"{a}{b}" for a in string.ascii_lowercase for b in "123456789"))
@@ -80,7 +84,7 @@ class Letters:
             live |= {self._of[index] for index in node.free if index in self._of}
             for index in node.bound:
                 live.add(self._name(index, live))
-        for child in _inside(node):
+        for child in children(node):
             self.expression(child, live)
 
     def _name(self, index: Index, live: set[str]) -> str:
@@ -121,27 +125,6 @@ class Letters:
         return spare
 
 
-def _inside(node: Any) -> Iterable[Any]:
-    match node:
-        case Expr():
-            return node.terms
-        case Term():
-            return [factor for factor, _ in node.factors]
-        case Apply():
-            return node.arguments
-        case Compare():
-            return (node.left, node.right)
-        case Where():
-            return (node.condition, node.yes, node.no)
-        case Power():
-            return (node.base, node.exponent)
-        case Reduce():
-            return (node.body,)
-        case Slope():
-            return (node.of.body,)
-    return ()
-
-
 class Text:
     """The printer. One method per node; each returns text in the grammar."""
 
@@ -180,15 +163,10 @@ class Text:
         above, below = self._number(abs(coefficient))
         parts = [self._power(f, e) for f, e in term.factors if e > 0]
         divided = "".join(f"/{self._power(f, -e)}" for f, e in term.factors if e < 0) + (f"/{below}" if below else "")
-        product = (
-            f"{self._join(parts) or '1'}{divided}*{last}"
-            if divided and last
-            else (
-                f"{self._join(parts) or '1'}{divided}"
-                if divided
-                else self._join([*parts, last] if last else parts) or "1"
-            )
-        )
+        if divided:
+            product = f"{self._join(parts) or '1'}{divided}{'*' if last else ''}{last}"
+        else:
+            product = self._join([*parts, last] if last else parts) or "1"
         text = self.summed(term.bound, product)
         text = f"{above} {text}" if above != "1" else text
         return f"-{text}" if coefficient < 0 else text
@@ -235,6 +213,8 @@ class Text:
     @staticmethod
     def _number(value: Fraction) -> tuple[str, str]:
         """A positive number as what is written before a product and what it is divided by."""
+        if max(value.numerator, value.denominator) >= LONG:
+            return repr(_double(value)).replace("+", ""), ""
         if value.denominator == 1:
             return str(value.numerator), ""
         if value.denominator < 10 or not decimal(value):
@@ -328,6 +308,13 @@ class Text:
         if isinstance(term, SizeOf):
             return f"size({self.letters.size(term)})"
         return self.read(term) if term.places else f"{term.tensor}[]"  # a bare name would be an index
+
+
+def _double(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def decimal(value: Fraction) -> str:

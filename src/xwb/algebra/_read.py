@@ -20,7 +20,6 @@ from . import _tree as tree
 from ._expr import (
     Affine,
     Apply,
-    Atom,
     Compare,
     Delta,
     Expr,
@@ -135,7 +134,7 @@ def read(text: str, sizes: Mapping[str, int] | None = None) -> Program:
 
 
 # Binary digits of the largest number that a power of numbers may make: double precision ends at 1,024.
-LARGEST = 2048
+MAX_BITS = 2048
 
 # Frames that the deepest walk, evaluation, spends on one level of nesting; and what a caller may have used already.
 FRAMES, USED = 16, 1000
@@ -446,8 +445,8 @@ class _Reader:
             raise pointed(self.text, f"an exponent is at most 1000; this is {exponent}", node.exponent.span)
         number_ = base.terms[0].coefficient if len(base.terms) == 1 else Fraction(1)
         bits = max(number_.numerator.bit_length(), number_.denominator.bit_length())
-        if bits * abs(exponent) > LARGEST:
-            raise pointed(self.text, f"a number of more than {LARGEST} binary digits", node.span)
+        if bits * abs(exponent) > MAX_BITS:
+            raise pointed(self.text, f"a number of more than {MAX_BITS} binary digits", node.span)
         if base.constant == 0 and exponent < 0:
             raise pointed(self.text, "0 to a negative power", node.span)
         return power(base, exponent)
@@ -559,6 +558,3 @@ def unknown(name: str, known: Iterable[str]) -> str:
     """``" (did you mean X?)"`` where a known name is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]}?)" if near else ""
-
-
-__all__ = ["Atom", "Axis", "Program", "Statement", "checked_sizes", "read", "unknown"]

@@ -113,7 +113,6 @@ class Rule:
 
     name: str
     what: str
-    node: object
 
 
 @dataclass(frozen=True)
@@ -172,11 +171,11 @@ def _expr(expr: Expr, at: Occurrence) -> Iterator[Occurrence]:
             before, after = term.factors[:i], term.factors[i + 1 :]
             coefficient, rules = at.coefficient * term.coefficient, at.rules
             if len(term.factors) > 1:
-                rules = (*rules, Rule("product rule", "", term))
+                rules = (*rules, Rule("product rule", ""))
             if exponent != 1:
                 coefficient *= exponent
                 after = (*after, (factor, exponent - 1))
-                rules = (*rules, Rule("power rule", "", (factor, exponent)))
+                rules = (*rules, Rule("power rule", ""))
             inner = Occurrence(
                 at.read,
                 coefficient,
@@ -212,22 +211,23 @@ def _atom(node: object, at: Occurrence) -> Iterator[Occurrence]:
         case Apply():
             for argument, slope in zip(node.arguments, SLOPES[node.function], strict=True):
                 value = _reuse(node, slope(*node.arguments))
-                if inner := _times(at, value, Rule("function rule", node.function, node)):
+                if inner := _times(at, value, Rule("function rule", node.function)):
                     yield from _expr(argument, inner)
         case Where():
             for branch, condition in ((node.yes, node.condition), (node.no, opposite(node.condition))):
-                if inner := _times(at, atom(condition), Rule("branch rule", "where", node)):
+                if inner := _times(at, atom(condition), Rule("branch rule", "where")):
                     yield from _expr(branch, inner)
         case Power():
             base, exponent = node.base, node.exponent
-            by_base = multiply(exponent, atom(Power(base, add(exponent, number(-1)))))
-            if inner := _times(at, by_base, Rule("power rule", "**", node)):
+            some = _compare(exponent, "!=", number(0))  # x**0 is constant, even at 0
+            by_base = multiply(some, exponent, atom(Power(base, add(exponent, number(-1)))))
+            if inner := _times(at, by_base, Rule("power rule", "**")):
                 yield from _expr(base, inner)
-            by_exponent = multiply(atom(node), _of("log", base))
-            if inner := _times(at, by_exponent, Rule("power rule", "**", node)):
+            by_exponent = multiply(_compare(base, "!=", number(0)), atom(node), _of("log", base))
+            if inner := _times(at, by_exponent, Rule("power rule", "**")):
                 yield from _expr(exponent, inner)
         case Reduce():
-            if inner := _times(at, atom(Slope(node)), Rule("reduction rule", node.kind, node)):
+            if inner := _times(at, atom(Slope(node)), Rule("reduction rule", node.kind)):
                 opened = Occurrence(
                     inner.read, inner.coefficient, (*inner.bound, *node.bound), inner.before, inner.after, inner.rules
                 )

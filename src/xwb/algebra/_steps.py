@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from ._collapse import Eaten, Remaining, collapse, deltas, gathered, spelled, tidied
-from ._expr import ONE, Delta, Expr, Index, Indices, Place, Read, Term, bare, walk
+from ._expr import ONE, Delta, Expr, Index, Term, walk
 from ._gradient import Adjoint, Contribution
 from ._print import LETTERS, Letters, Text
 from ._ranges import Classes
@@ -31,11 +31,10 @@ def steps(program: Program, classes: Classes, adjoint: Adjoint, printer: Printer
     return _Steps(program, classes, adjoint, printer).all()
 
 
-def _spare(program: Program, count: int) -> list[str]:
+def _spare(program: Program) -> Iterator[str]:
     """Letters that the formula does not use."""
     used = {letter for statement in program.statements for letter in statement.letters} | set(program.spans)
-    free = [letter for letter in LETTERS if letter not in used]
-    return free[:count]
+    return (letter for letter in LETTERS if letter not in used)
 
 
 class _Steps:
@@ -44,7 +43,7 @@ class _Steps:
         self.classes = classes
         self.adjoint = adjoint
         self.printer = printer
-        letters = iter(_spare(program, len(adjoint.entry)))
+        letters = _spare(program)
         self.entry = tuple(
             index if index.letter == LEADING else Index(next(letters), index.range) for index in adjoint.entry
         )
@@ -141,13 +140,10 @@ class _Steps:
         )
         yield Step("Kronecker delta", text.slope(here, self.variable(text)), shown, note)
 
-        dY = Read(f"d{statement.name}", tuple(Place(bare(index)) for index in statement.left))
-        whole = spelled(occurrence.term((dY, ONE), outer=statement.left))
+        whole = spelled(contribution.whole)
         letters.expression(whole, {letters[index] for index in self.entry})
         before = text.term_with(whole, shown if facing else "")
-        collapsed, events = collapse(
-            occurrence.term((dY, ONE), outer=statement.left), self.entry, occurrence.read, self.classes
-        )
+        collapsed, events = collapse(contribution.whole, self.entry, occurrence.read, self.classes)
         final = tidied(spelled(collapsed))
         letters.expression(final, {letters[index] for index in self.entry})
         yield Step("collapse", before, text.expr(Expr((final,))), "; ".join(self.told(text, e) for e in events)
@@ -168,7 +164,7 @@ class _Steps:
         )
 
     def regroup(self) -> Step:
-        body = gathered([self._collapsed(contribution, self.entry) for contribution in self.adjoint.contributions])
+        body = gathered([self._collapsed(contribution) for contribution in self.adjoint.contributions])
         names = {*self.program.spans, *(f"d{name}" for name in self.program.spans)}
         first = self.printer(Letters(self.classes, names))
         before = first.statement(f"d{self.adjoint.name}", self.entry, body)
@@ -183,8 +179,8 @@ class _Steps:
         added = [f"the {count} occurrences are added"] if count > 1 else []
         return Step("regroup", before, after, "; ".join([*added, *renamed]))
 
-    def _collapsed(self, contribution: Contribution, entry: Indices) -> Term:
-        term, _ = collapse(contribution.whole, entry, contribution.occurrence.read, self.classes)
+    def _collapsed(self, contribution: Contribution) -> Term:
+        term, _ = collapse(contribution.whole, self.entry, contribution.occurrence.read, self.classes)
         return tidied(spelled(term))
 
 
@@ -201,7 +197,7 @@ def _told(rule: Rule) -> str:
     if rule.name == "product rule":
         return "every other factor stays"
     if rule.name == "function rule":
-        return SAID.get(rule.what, "") + (f" ({KINKS[rule.what]})" if rule.what in KINKS else "")
+        return SAID[rule.what] + (f" ({KINKS[rule.what]})" if rule.what in KINKS else "")
     if rule.name == "reduction rule":
         return SAID[f"{rule.what}[]"]
     if rule.name == "power rule":
@@ -221,7 +217,6 @@ SAID = {
     "relu": "relu'(x) = [x > 0]",
     "erf": "erf'(x) = 2/sqrt(pi) exp(-x**2)",
     "gelu": "gelu'(x) = Phi(x) + x phi(x)",
-    "sign": "sign' = 0",
     "max": "max(a, b)' by a = [a > b]",
     "min": "min(a, b)' by a = [a < b]",
     "max[]": "a maximum has slope 1 at its place, shared equally among ties",
