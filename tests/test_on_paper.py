@@ -459,7 +459,7 @@ ERRORS = [
     (LINEAR, {"X": [[1.0]], "m": 2}, "X is written in letters", "type on_paper(X=(2, 3))"),
     (LINEAR, {"X": (2, 3, 4), "m": 2}, "(2, 3, 4), and the formula gives it 2 axes"),
     (LINEAR, {"X": (2, 3), "W": (2, 2)}, "the index d has two sizes"),
-    ("Y[...,m] = X[...,d] W[d,m]", {"d": 2, "m": 2}, "the size of ... is missing", '**{"...": …}'),
+    ("Y[...,m] = X[...,d] W[d,m]", {"d": 2, "m": 2}, "the size of ... is missing", "type on_paper(d=2, m=2, X=(2, 2))"),
     ("Y[n,m] = x[n]", {"n": 2}, "the size of m is missing"),
 ]
 

@@ -21,6 +21,8 @@ from ._expr import Index, Indices
 EXHAUSTIVE = 6
 # Pairs that the greedy search weighs at each step.
 NEAR = 16
+# Rows up to which float32 column sums lose no more than a digit in BLAS.
+SHORT = 2**14
 # Axes that an array of NumPy 2 may have.
 MAX_AXES = 64
 # Bytes of the copy that one block of a strided view may need; a few of them fit a core's cache.
@@ -175,7 +177,8 @@ def _sum_out(operand: Labelled, keep: frozenset[Index]) -> Labelled:
     left = tuple(index for index in labels if index in keep)
     wide = np.float64 if array.dtype == np.float32 and axes[-1] != array.ndim - 1 else array.dtype
     rows = math.prod(array.shape[: len(axes)])
-    if axes == tuple(range(len(axes))) and left and array.flags.c_contiguous and rows and array.dtype.kind == "f":
+    leading = axes == tuple(range(len(axes))) and left and array.flags.c_contiguous
+    if leading and array.dtype.kind == "f" and 0 < rows <= SHORT:
         return Labelled(column_sums(array.reshape(rows, -1)).reshape(array.shape[len(axes) :]), left)
     # NumPy adds up pairwise along the last axis alone; along others float32 needs a longer accumulator.
     return Labelled(np.asarray(array.sum(axis=axes, dtype=wide)).astype(array.dtype, copy=False), left)

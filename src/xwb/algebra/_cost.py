@@ -221,9 +221,10 @@ def _sizes(derivation: Derivation, given: Mapping[str, Any]) -> Sizes:
             raise pointed(program.text, fact, more=[f"its indices: {', '.join(letters)}"])
     for statement in program.statements:
         for axis in statement.axes:
-            if axis.tensor in shapes and axis.place.index is not None and axis.number < len(shapes[axis.tensor]):
-                kind = derivation.classes.find(axis.place.index.range)
-                sizes.setdefault(kind, shapes[axis.tensor][axis.number])
+            shape, index = shapes.get(axis.tensor, ()), axis.place.index
+            from_end = program.ranks[axis.tensor] - axis.number  # leading axes may be several
+            if index is not None and index.letter != LEADING and from_end <= len(shape):
+                sizes.setdefault(derivation.classes.find(index.range), shape[-from_end])
     for name in program.inputs:
         if name not in shapes:
             shapes[name] = tuple(_axis(derivation, name, number, sizes) for number in range(program.ranks[name]))
@@ -262,7 +263,9 @@ def _reach(derivation: Derivation, at: Affine, sizes: Mapping[Range, int]) -> tu
         size = sizes.get(derivation.classes.find(term.range))
         if size is None:
             letter = term.letter
-            raise pointed(derivation.program.text, f"the size of {letter} is missing", more=[f"cost({letter}=…)"])
+            how = f"{letter}=…" if letter != LEADING else "T=(rows, columns), …"
+            more = [f"cost({how})"] if letter != LEADING else [f"give the shape of a tensor T that has it: cost({how})"]
+            raise pointed(derivation.program.text, f"the size of {letter} is missing", more=more)
         reach = c * size if isinstance(term, SizeOf) else c * max(size - 1, 0)
         low += reach if isinstance(term, SizeOf) else min(0, reach)
         high += reach if isinstance(term, SizeOf) else max(0, reach)

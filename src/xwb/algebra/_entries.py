@@ -520,7 +520,11 @@ class Case:
     ) -> FormulaError:
         known = [f"{name}={value!r}" for name, value in given.items() if name != LEADING]
         known += [f"{letter}=…" for letter in letters if letter != LEADING] + [f"{name}=(…)" for name in inputs]
-        known += ['**{"...": …}'] if LEADING in letters or LEADING in given else []
+        if LEADING in letters:
+            name = next(name for name in self.program.inputs if self.program.leading[name])
+            known.append(f"{name}=({', '.join('2' * self.program.ranks[name])})")
+        elif LEADING in given:
+            known.append(f'**{{"...": {given[LEADING]}}}')
         facts = [f"the size{'s' if len(letters) > 1 else ''} of {' and '.join(letters)}"] if letters else []
         facts += [f"the shape{'s' if len(inputs) > 1 else ''} of {' and '.join(inputs)}"] if inputs else []
         plural = len(letters) + len(inputs) > 1
