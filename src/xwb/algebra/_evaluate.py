@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..core import Array, FormulaError
 from . import _access as access
 from ._contract import BLOCK, Labelled, blocks, contract, take
 from ._expr import (
+    ONE,
     Apply,
     Compare,
     Delta,
@@ -93,6 +94,12 @@ class _Pieces:
     coefficient: float
     operands: list[Labelled]
     masks: list[Labelled]
+    divisors: list[Labelled] = field(default_factory=list)
+
+    def cut(self, index: Index, part: slice) -> _Pieces:
+        """A part of one index."""
+        lists = (take(arrays, index, part) for arrays in (self.operands, self.masks, self.divisors))
+        return _Pieces(self.coefficient, *lists)
 
 
 class Evaluation:
@@ -147,8 +154,7 @@ class Evaluation:
             return target
         axis = next(axis for axis, place in enumerate(where.places) if place.index is index)
         for part in blocks(self.size[index], step):
-            cut = _Pieces(pieces.coefficient, take(pieces.operands, index, part), take(pieces.masks, index, part))
-            value, _ = self._combine(cut, term.bound, where.free)
+            value, _ = self._combine(pieces.cut(index, part), term.bound, where.free)
             size = self.size.cut(index, part)
             access.add_at(target[(slice(None),) * axis + (part,)], where, value, size, self._gather)
         return target
@@ -195,6 +201,7 @@ class Evaluation:
 
     def _combine(self, pieces: _Pieces, bound: Indices, order: Indices) -> tuple[Labelled, bool]:
         """The product of the pieces, summed over everything that ``order`` does not keep; and whether it is fresh."""
+        pieces, after = self._divided(pieces, bound)
         operands = [*pieces.operands, *(Labelled(mask.astype(self.dtype), at) for mask, at in pieces.masks)]
         coefficient = pieces.coefficient
         present = {index for operand in operands for index in operand.labels}
@@ -202,14 +209,36 @@ class Evaluation:
             if index not in present and index not in order:
                 coefficient *= self.size[index]
         if not operands:
-            return Labelled(np.asarray(coefficient, self.dtype), ()), True
+            result, fresh = Labelled(np.asarray(coefficient, self.dtype), ()), True
+            return (self._over(result, after), True) if after else (result, fresh)
         result = contract(operands, order)
         if pieces.masks and pieces.operands and not np.isfinite(result.array).all():
             result = self._guarded(pieces, order)
         fresh = len(operands) > 1 or set(result.labels) != set(operands[0].labels) or bool(pieces.masks)
         if coefficient != 1:
-            return Labelled(np.asarray(result.array * self.dtype.type(coefficient)), result.labels), True
+            result, fresh = Labelled(np.asarray(result.array * self.dtype.type(coefficient)), result.labels), True
+        if after:
+            return self._over(result, after), True
         return result, fresh and result.array is not operands[0].array
+
+    def _divided(self, pieces: _Pieces, bound: Indices) -> tuple[_Pieces, list[Labelled]]:
+        """The pieces without divisors, and the divisors that are left for the end.
+
+        What no sum runs over divides the result, which rounds once; other divisors, and all beside a bracket, which
+        may stand before a division by zero, become reciprocals.
+        """
+        if not pieces.divisors:
+            return pieces, []
+        after = [d for d in pieces.divisors if not pieces.masks and not set(d.labels) & set(bound)]
+        others = [self._power(d, -ONE) for d in pieces.divisors if all(d is not left for left in after)]
+        return _Pieces(pieces.coefficient, [*pieces.operands, *others], pieces.masks), after
+
+    @staticmethod
+    def _over(result: Labelled, divisors: Sequence[Labelled]) -> Labelled:
+        for divisor in divisors:
+            labels = ordered(result.labels, divisor.labels)
+            result = Labelled(np.asarray(result.aligned(labels) / divisor.aligned(labels)), labels)
+        return result
 
     def _guarded(self, pieces: _Pieces, order: Indices) -> Labelled:
         """A product in which a false bracket counts for nothing even beside an infinity: every entry written out."""
@@ -217,13 +246,13 @@ class Evaluation:
         present = {index for operand in (*pieces.operands, *pieces.masks) for index in operand.labels}
         labels = tuple(index for index in labels if index in present)
         kept = tuple(index for index in labels if index in order)
-        if kept and math.prod(self._length(pieces, index) for index in labels) * self.dtype.itemsize > 16 * BLOCK:
-            front = kept[0]
+        if labels and math.prod(self._length(pieces, index) for index in labels) * self.dtype.itemsize > 16 * BLOCK:
+            front = kept[0] if kept else labels[0]
             parts = []
             for part in blocks(self._length(pieces, front), 1):
                 cut = _Pieces(1.0, take(pieces.operands, front, part), take(pieces.masks, front, part))
                 parts.append(self._guarded_block(cut, labels, kept))
-            return Labelled(np.concatenate(parts), kept)
+            return Labelled(np.concatenate(parts) if kept else np.sum(parts, axis=0, dtype=self.dtype), kept)
         return Labelled(self._guarded_block(pieces, labels, kept), kept)
 
     @staticmethod
@@ -270,6 +299,8 @@ class Evaluation:
                     pieces.masks.append(Labelled(share.array != 0, share.labels))  # what is not chosen counts for 0
                 case Compare() | Delta() if exponent > 0:
                     pieces.masks.append(self.atom(factor))
+                case _ if exponent < 0:
+                    pieces.divisors.append(self._power(self.atom(factor), -exponent))
                 case _:
                     pieces.operands.append(self._power(self.atom(factor), exponent))
         if any(exponent < 0 or exponent.denominator > 1 for _, exponent in sums):
@@ -310,12 +341,12 @@ class Evaluation:
         ``exp(a) / S`` with ``S = exp(m) S'`` becomes ``exp(a - m) / S'``.
         """
         out: list[Labelled] = []
-        exponents = [(key(argument, _by_range), self._scaled_by(self.expr(argument), e), e) for argument, e in raised]
+        exponents = [(key(argument, _anywhere), self._scaled_by(self.expr(argument), e), e) for argument, e in raised]
         for expr, power in sums:
             top, mantissa = self.scaled(expr)
             out.append(self._power(mantissa, power))
             left = power
-            alike = {key(argument, _by_range) for argument in _arguments(expr)}
+            alike = {key(argument, _anywhere) for argument in _arguments(expr)}
             fit = [i for i, (_, _, e) in enumerate(exponents) if (e > 0) != (power > 0)]
             covers = {i: set(top.labels) <= set(exponents[i][1].labels) for i in fit}
             fit = [i for i in fit if covers[i] or exponents[i][0] in alike]
@@ -323,12 +354,12 @@ class Evaluation:
             for i in fit:
                 name, value, e = exponents[i]
                 part = left if abs(left) <= abs(e) or i == fit[-1] else -e
-                exponents[i] = (name, _plus(value, self._scaled_by(top, part)), e)
+                exponents[i] = (name, _plus(value, self._scaled_by(top, part)), e + part)
                 left -= part
                 if left == 0:
                     break
             if left != 0:
-                out.append(self._exp(self._scaled_by(top, left)))
+                exponents.append(("", self._scaled_by(top, left), Fraction(0)))
         together: dict[frozenset[Index], Labelled] = {}
         for _, value, _ in exponents:
             before = together.get(frozenset(value.labels))
@@ -542,7 +573,7 @@ def _double(number: Fraction) -> float:
     try:
         return float(number)
     except OverflowError:
-        return math.copysign(math.inf, number)
+        return math.inf if number > 0 else -math.inf
 
 
 def _plus(a: Labelled, b: Labelled) -> Labelled:
@@ -563,5 +594,6 @@ def _arguments(expr: Expr) -> Iterable[Expr]:
                 yield factor.arguments[0]
 
 
-def _by_range(index: Index) -> Range:
-    return index.range
+def _anywhere(index: Index) -> str:
+    """Every index by one name: ``exp(Z[n,m])`` is like the ``exp(Z[n,k])`` of a sum over k."""
+    return ""

@@ -501,8 +501,12 @@ class Substitute:
 
 
 def exponential(node: Any) -> bool:
-    """Whether a node is a sum in which exponentials stand as factors."""
-    return isinstance(node, Expr) and any(_is_exp(factor) for term in node.terms for factor, _ in term.factors)
+    """Whether a node is a sum in which exponentials stand as factors that no sum of such divides."""
+    return isinstance(node, Expr) and any(
+        any(_is_exp(factor) for factor, _ in term.factors)
+        and not any(power < 0 and exponential(factor) for factor, power in term.factors)
+        for term in node.terms
+    )
 
 
 def positive(node: Any) -> bool:

@@ -136,6 +136,9 @@ def read(text: str, sizes: Mapping[str, int] | None = None) -> Program:
 # Binary digits of the largest number that a power of numbers may make: double precision ends at 1,024.
 MAX_BITS = 2048
 
+# The largest number in an index position; products of these and sizes stay within 64 bits.
+FARTHEST = 10**9
+
 # Frames that the deepest walk, evaluation, spends on one level of nesting; and what a caller may have used already.
 FRAMES, USED = 16, 1000
 
@@ -514,9 +517,10 @@ class _Reader:
     def place(self, node: tree.Node, env: Mapping[str, Index]) -> Place:
         if isinstance(node, tree.Leading):
             return Place(bare(env[tree.LEADING]))
-        if isinstance(node, tree.Mode):
-            return Place(self.position(node.position, env), node.mode)
-        return Place(self.position(node, env))
+        at = self.position(node.position if isinstance(node, tree.Mode) else node, env)
+        if max(abs(at.constant), *(abs(coefficient) for _, coefficient in at.terms), 0) > FARTHEST:
+            raise pointed(self.text, f"a number in an index position is at most {FARTHEST:,}", node.span)
+        return Place(at, node.mode if isinstance(node, tree.Mode) else None)
 
     def position(self, node: tree.Node, env: Mapping[str, Index]) -> Affine:
         """An integer-affine position."""

@@ -75,7 +75,7 @@ def _larger(op: str) -> tuple[Callable[..., Expr], ...]:
     """The slopes of max or min of two: 1 where the operand is chosen, a half where both are equal."""
 
     def slope(mine: Expr, other: Expr) -> Expr:
-        return add(_compare(mine, op, other), scale(_compare(mine, "==", other), HALF))
+        return multiply(_compare(mine, op, other), power(add(number(1), _compare(mine, "==", other)), -1))
 
     return (slope, lambda a, b: slope(b, a))
 
@@ -93,8 +93,8 @@ SLOPES: dict[str, tuple[Callable[..., Expr], ...]] = {
     "erf": (lambda x: multiply(number(2), power(_of("sqrt", _pi()), -1), _of("exp", scale(power(x, 2), -1))),),
     "gelu": (_gelu,),
     "sign": (lambda x: number(0),),
-    "max": _larger(">"),
-    "min": _larger("<"),
+    "max": _larger(">="),
+    "min": _larger("<="),
 }
 """∂ function / ∂ argument, as expressions of the arguments; at a kink the value of ``docs/derive.md``."""
 
