@@ -418,10 +418,14 @@ def _weight(node: Any) -> int:
 
 
 def walk(node: Any) -> Iterator[Any]:
-    """A node and everything inside it."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    """A node and everything inside it, in the order it is written; what is shared comes once."""
+    pending, seen = [node], set[int]()
+    while pending:
+        last = pending.pop()
+        if id(last) not in seen:
+            seen.add(id(last))
+            yield last
+            pending += list(children(last))[::-1]
 
 
 class Substitute:
