@@ -197,7 +197,7 @@ def _multiply(a: Labelled, b: Labelled, left: frozenset[Index], order: Indices) 
     columns = tuple(index for index in b.labels if index not in batch and index not in summed)
     if not rows and not columns:
         return Labelled(np.vecdot(*_flat_pair(a, b, batch, summed)), batch)
-    if _position(columns, order) < _position(rows, order):
+    if _position(columns, b, order) < _position(rows, a, order):
         a, b, rows, columns = b, a, columns, rows
     shape = [dict(zip(a.labels, a.array.shape, strict=True)), dict(zip(b.labels, b.array.shape, strict=True))]
     out_shape = [*(shape[0][i] for i in (*batch, *rows)), *(shape[1][i] for i in columns)]
@@ -211,8 +211,10 @@ def _in_order(labels: Indices, order: Indices) -> Indices:
     return (*known, *(index for index in labels if index not in known))
 
 
-def _position(labels: Indices, order: Indices) -> int:
-    return min((order.index(index) for index in labels if index in order), default=len(order))
+def _position(labels: Indices, of: Labelled, order: Indices) -> int:
+    """Where a group of axes begins in an order; axes of length 1 may stand anywhere."""
+    long = [i for i, n in zip(of.labels, of.array.shape, strict=True) if n > 1 and i in labels and i in order]
+    return min((order.index(index) for index in long), default=len(order))
 
 
 def _flat_pair(a: Labelled, b: Labelled, batch: Indices, summed: Indices) -> tuple[Any, Any]:
