@@ -170,6 +170,7 @@ class TestSteps:
         assert steps[3].after == "[h == l] [k == j]"
         assert steps[4].after == "sum[i] x[i,h] dy[i,k]"
         assert steps[5].after == "dW[l,j] = sum[i] x[i,l] dy[i,j]"
+        assert steps[5].note.endswith("as einsum: il,ij->lj; as matrices: x.T @ dy")
 
     def test_one_step_for_each_occurrence(self):
         rules = [step.rule for step in xwb.derive("G[i,j] = X[i,k] X[j,k]")["X"].steps]

@@ -12,7 +12,7 @@ from ..core import FLOATS, Array, DtypeError, FormulaError, Layer, ShapeError, n
 from ._access import OutOfBounds
 from ._cost import Cost, cost
 from ._evaluate import Evaluation
-from ._expr import ONE, Expr, Place, Range, Read, Term, bare, walk
+from ._expr import ONE, Expr, Range, Read, Term, entry_of, walk
 from ._forms import einsum, matrix
 from ._gradient import Adjoint, Adjoints
 from ._print import Letters, Text
@@ -71,7 +71,12 @@ class Gradient:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The derivation, step by step: ``Step(rule, before, after, note)``."""
-        return tuple(steps(self._derivation.program, self._derivation.classes, self._adjoint))
+        found = list(steps(self._derivation.program, self._derivation.classes, self._adjoint))
+        if found:
+            forms = [f"as einsum: {self.einsum}"] if self.einsum else []
+            forms += [f"as matrices: {self.matrix}"] if self.matrix else []
+            found[-1] = found[-1]._replace(note="; ".join(note for note in (found[-1].note, *forms) if note))
+        return tuple(found)
 
     def cost(self, /, *, dtype: Any = np.float32, **sizes: Any) -> Cost:
         """What the gradient costs, and what its Jacobian would have.
@@ -166,7 +171,7 @@ class Derivation:
         self._flows = [self._flow(statement) for statement in self.program.statements]
 
     def _flow(self, statement: Statement) -> list[_Flow]:
-        dY = Read(f"d{statement.name}", tuple(Place(bare(index)) for index in statement.left))
+        dY = entry_of(f"d{statement.name}", statement.left)
         return [
             _Flow(occurrence, occurrence.term((dY, ONE), outer=statement.left))
             for occurrence in map(
@@ -484,8 +489,7 @@ class Derivation:
 
     def _text(self) -> Text:
         """A printer with letters of its own."""
-        names = {*self.program.spans, *(f"d{name}" for name in self.program.spans)}
-        return Text(Letters(self.classes, names))
+        return Text(Letters(self.classes, self.program.taken))
 
     @cached_property
     def explicit(self) -> str:

@@ -126,6 +126,11 @@ class Read:
         return ordered(*(place.at.free for place in self.places))
 
 
+def entry_of(tensor: str, indices: Iterable[Index]) -> Read:
+    """``T[indices]``, each place one bare index."""
+    return Read(tensor, tuple(Place(bare(index)) for index in indices))
+
+
 @dataclass(frozen=True, eq=False)
 class Value:
     """An integer position as a number: an index, a size."""

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from ..core import FormulaError
 from ._collapse import collapse, gathered, spelled, tidied
-from ._expr import ONE, Expr, Index, Indices, Place, Range, Read, Term, Value, bare, walk
+from ._expr import ONE, Expr, Index, Indices, Range, Read, Term, Value, entry_of, walk
 from ._ranges import Classes
 from ._read import Program, Statement
 from ._rules import Occurrence
@@ -70,7 +70,7 @@ def _adjoint(program: Program, classes: Classes, flows: Sequence[Sequence[Occurr
             "backward computes it; to see it, give parts of the formula names: H[n] = …; Y[n] = … H[n] …"
         )
     for statement, found in zip(program.statements, flows, strict=True):
-        dY = Read(f"d{statement.name}", tuple(Place(bare(index)) for index in statement.left))
+        dY = entry_of(f"d{statement.name}", statement.left)
         for occurrence in found:
             if occurrence.read.tensor == name:
                 whole = occurrence.term((dY, ONE), outer=statement.left)
@@ -87,7 +87,7 @@ def _leading_said(
 ) -> list[Term]:
     """``0 X[...]`` where a gradient mentions ``...`` and reads nothing that says what it stands for."""
     if program.leading[name]:
-        return [Term(Fraction(0), (), ((Read(name, tuple(Place(bare(index)) for index in entry)), ONE),))]
+        return [Term(Fraction(0), (), ((entry_of(name, entry), ONE),))]
     mentioned = {index.letter for term in body.terms for index in term.bound}
     mentioned |= {node.at.size for node in walk(body) if isinstance(node, Value)}
     reads = [node for statement in statements for node in walk(statement.body) if _reads_leading(node)]

@@ -25,7 +25,7 @@ from ._expr import (
     Value,
     Where,
 )
-from ._page import conditions, in_order, loss_of
+from ._page import conditions, in_order
 from ._print import Letters, Text
 from ._steps import Step, steps
 from ._tree import LEADING
@@ -262,7 +262,7 @@ def printer_for(derivation: Derivation) -> type[Latex]:
     """The printer that knows which tensors of a derivation are gradients, and a letter for the loss."""
 
     class Printer(Latex):
-        loss = "L" if loss_of(derivation) == "L" else r"\mathcal{L}"
+        loss = "L" if derivation.program.loss == "L" else r"\mathcal{L}"
         adjoints = frozenset(f"d{name}" for name in (*derivation._adjoints, derivation.output))
 
     return Printer
@@ -274,7 +274,7 @@ def printer_for(derivation: Derivation) -> type[Latex]:
 def _formula(derivation: Derivation, printer: type[Latex], read: Iterable[Step]) -> str:
     """The statements with their sums, and the shapes."""
     program = derivation.program
-    names = {*program.spans, *(f"d{name}" for name in program.spans)}
+    names = program.taken
     text = printer(Letters(derivation.classes, names))
     rows = [_equation(text.statement(s.name, s.left, s.body), "") for s in program.statements]
     comments = "\n".join(f"% {line.strip()}" for line in program.text.splitlines() if line.strip())

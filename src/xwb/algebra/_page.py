@@ -53,7 +53,7 @@ def page(
     gradients = [derivation[name] for name in in_order(derivation, wrt)]
     parts = [_head(derivation, gradients, width)]
     if gradients:
-        letter = loss_of(derivation)
+        letter = derivation.program.loss
         legend = LEGEND.format(loss="L is the loss, " if letter == "L" else "", letter=letter)
         parts += [_gradients(gradients, width), _costs(gradients, sizes, width), "\n".join(wrapped(legend, width, 0))]
         parts += _steps(gradients, width)
@@ -101,11 +101,6 @@ def _refusal(derivation: Derivation, name: str) -> str:
 
 def _tensors(body: Expr) -> Iterator[str]:
     return (node.tensor for node in walk(body) if isinstance(node, Read))
-
-
-def loss_of(derivation: Derivation) -> str:
-    """The name of the loss: L, unless a tensor has it."""
-    return "L" if "L" not in derivation.program.spans else "loss"
 
 
 def conditions(derivation: Derivation) -> list[str]:
@@ -257,6 +252,7 @@ def _steps_to(gradient: Gradient, width: int, told: set[str]) -> list[str]:
         if step.rule == "regroup" and gradient.matrix:
             right += wrapped(f"d{gradient.name} = {gradient.matrix}", room)
         notes = [note for note in step.note.split("; ") if note and note not in told]
+        notes = [note for note in notes if not note.startswith(("as einsum:", "as matrices:"))]  # they stand above
         if step.rule not in ("collapse", "regroup"):
             told.update(notes)
         right += _sentences(notes, room, 2)

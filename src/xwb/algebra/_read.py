@@ -104,6 +104,16 @@ class Program:
         return self.statements[-1]
 
     @property
+    def loss(self) -> str:
+        """What the steps call the loss: L, unless a tensor has that name."""
+        return "L" if "L" not in self.spans else "loss"
+
+    @property
+    def taken(self) -> set[str]:
+        """Names that no index may be printed with: tensors and their gradients."""
+        return {*self.spans, *(f"d{name}" for name in self.spans)}
+
+    @property
     def values(self) -> tuple[str, ...]:
         return tuple(statement.name for statement in self.statements)
 
@@ -119,15 +129,17 @@ def read(text: str, sizes: Mapping[str, int] | None = None) -> Program:
     names = _Names(text)
     statements = [_Reader(text, statement, names).statement() for statement in formula.statements]
     program = Program(
-        text,
-        statements,
-        tuple(name for name in sorted(names.rank, key=names.span.__getitem__) if name not in names.assigned),
-        names.integers,
-        tuple(name for name in names.rank if name not in names.assigned | names.valued | names.integers.keys()),
-        names.rank,
-        names.leading,
-        names.span,
-        invented,
+        text=text,
+        statements=statements,
+        inputs=tuple(name for name in sorted(names.rank, key=names.span.__getitem__) if name not in names.assigned),
+        integers=names.integers,
+        compared=tuple(
+            name for name in names.rank if name not in names.assigned | names.valued | names.integers.keys()
+        ),
+        ranks=names.rank,
+        leading=names.leading,
+        spans=names.span,
+        invented=invented,
     )
     program.sizes = checked_sizes(program, sizes)
     return program

@@ -22,7 +22,6 @@ from ._expr import (
     Factor,
     Index,
     Indices,
-    Place,
     Power,
     Read,
     Reduce,
@@ -32,7 +31,7 @@ from ._expr import (
     Where,
     add,
     atom,
-    bare,
+    entry_of,
     multiply,
     number,
     power,
@@ -145,7 +144,7 @@ def own_value(name: str, left: Indices, body: Expr) -> Callable[[Occurrence], Oc
     if only is None or only.coefficient != 1 or only.bound or [e for _, e in only.factors] != [1]:
         return lambda occurrence: occurrence
     own = only.factors[0][0]
-    value = Read(name, tuple(Place(bare(index)) for index in left))
+    value = entry_of(name, left)
 
     def one(node: Atom) -> Atom:
         if node is own:

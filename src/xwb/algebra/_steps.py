@@ -65,8 +65,7 @@ class _Steps:
     def text(self, statement: Statement) -> Text:
         """The printer of a statement, which knows its letters and those of the entry."""
         if statement.name not in self.texts:
-            names = {*self.program.spans, *(f"d{name}" for name in self.program.spans)}
-            letters = Letters(self.classes, names)
+            letters = Letters(self.classes, self.program.taken)
             letters.statement(statement.left, statement.body)
             letters.apart(self.entry)
             self.texts[statement.name] = self.printer(letters)
@@ -103,7 +102,7 @@ class _Steps:
         text = self.text(statements[0])
         entry = [text.letters[index] for index in self.entry]
         after = f"{text.adjoint(self.adjoint.name, entry)} = {' + '.join(parts)}"
-        loss = "L" if "L" not in self.program.spans else "loss"
+        loss = self.program.loss
         through = " and ".join(
             f"{'every entry of ' if statement.left else ''}{text.inline(statement.name)}" for statement in statements
         )
@@ -165,10 +164,9 @@ class _Steps:
 
     def regroup(self) -> Step:
         body = gathered([self._collapsed(contribution) for contribution in self.adjoint.contributions])
-        names = {*self.program.spans, *(f"d{name}" for name in self.program.spans)}
-        first = self.printer(Letters(self.classes, names))
+        first = self.printer(Letters(self.classes, self.program.taken))
         before = first.statement(f"d{self.adjoint.name}", self.entry, body)
-        last = self.printer(Letters(self.classes, names))
+        last = self.printer(Letters(self.classes, self.program.taken))
         after = last.statement(f"d{self.adjoint.name}", self.adjoint.entry, self.adjoint.body)
         renamed = [
             f"{first.inline(first.letters[a])} is called {last.inline(last.letters[b])} again"
