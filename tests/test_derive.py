@@ -194,6 +194,15 @@ class TestSteps:
         assert any(rule in step.rule and note in step.note for step in xwb.derive(formula)["X"].steps)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_plain_number_takes_the_dtype_of_the_arrays(dtype):
+    X = np.ones(3, dtype)
+    for s in (2, 2.5):
+        assert_close(xwb.derive("Y[n] = s X[n]").forward(s=s, X=X), s * X)
+    labels = np.array([0, 1, 1])
+    np.testing.assert_array_equal(xwb.derive("Y[n] = s*[y[n] == 1]").forward(s=2.5, y=labels), [0, 2.5, 2.5])
+
+
 class TestLayer:
     def test_in_a_chain(self):
         """A derived layer stands where the closed form stands."""

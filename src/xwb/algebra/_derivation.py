@@ -97,7 +97,11 @@ class Gradient:
         return self._program[0]
 
     def letters(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, int]:
-        """The size of every letter of `program`, for ``derive(program).forward(sizes=…)``."""
+        """The size of every letter of `program`, for ``derive(program).forward(sizes=…)``.
+
+        Raises:
+            FormulaError: as for `forward`; or ``sizes`` are smaller than an axis, which `program` does not know.
+        """
         derivation = self._derivation
         bound = derivation._bind(arrays, sizes)
         for statement in derivation.program.statements:
@@ -380,10 +384,9 @@ class Derivation:
             )
         given = {name: np.asarray(arrays[name]) for name in self.inputs}
         numbers = [name for name in self.differentiable if type(arrays[name]) in (int, float)]
-        others = {array.dtype for name, array in given.items() if name not in (*numbers, *self.integers)}
-        if len(others) == 1:
-            (weak,) = others  # the dtype that plain numbers take
-            given.update({name: np.asarray(arrays[name], dtype=weak) for name in numbers})
+        floats = {array.dtype for name, array in given.items() if name not in numbers and array.dtype.kind == "f"}
+        weak = floats.pop() if len(floats) == 1 else FLOATS[1]  # the dtype that plain numbers take
+        given.update({name: np.asarray(arrays[name], dtype=weak) for name in numbers})
         dtype = self._dtype(given)
         shapes = {name: array.shape for name, array in given.items()}
         found = solve(program, shapes, {**program.sizes, **checked_sizes(program, sizes)})
