@@ -81,7 +81,7 @@ def body(expression: str) -> str:
 
 def message(formula: object) -> str:
     with pytest.raises(xwb.FormulaError) as caught:
-        parse(formula)  # type: ignore[arg-type]
+        parse(formula)
     return str(caught.value)
 
 

@@ -124,9 +124,9 @@ class Evaluation:
         """An expression as an array of its own, with the axes of ``left``."""
         found, fresh = self._sum(body, left)
         shape = tuple(self.size[index] for index in left)
-        array = found.aligned(left)
+        array: Array = found.aligned(left)
         if fresh and array.shape == shape and array.flags.c_contiguous:
-            return array  # type: ignore[no-any-return]
+            return array
         return np.array(np.broadcast_to(array, shape), order="C")
 
     def scatter(self, term: Term, where: Read, target: Array | None) -> Array:

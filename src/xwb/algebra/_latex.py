@@ -73,6 +73,7 @@ def latex(derivation: Derivation, wrt: Collection[str] | None = None) -> str:
 class Latex(Text):
     r"""The printer in LaTeX: subscripts, fractions, `\sum`; one method per node, as in `Text`."""
 
+    compared = COMPARED
     loss = "L"
     adjoints: frozenset[str] = frozenset()
     """Tensors that are gradients: ``dY`` is printed as ∂L/∂Y."""
@@ -200,17 +201,11 @@ class Latex(Text):
             return rf"\left| {inside} \right|"
         return f"{_function(node.function)} {_closed(inside)}"
 
-    def condition(self, node: Compare | Delta) -> str:
-        if isinstance(node, Delta):
-            place = Place(node.place.at, None if node.place.mode == "zero" else node.place.mode)
-            return f"{self.affine(node.left)} = {self.place(place)}"
-        return f"{self.expr(node.left)} {COMPARED[node.op]} {self.expr(node.right)}"
-
     def read(self, node: Read) -> str:
         places = [self.place(place) for place in node.places]
         if node.tensor in self.adjoints:
             return self.adjoint(node.tensor[1:], places)
-        name = self.names.get(node.tensor, node.tensor)
+        name = node.tensor
         return self.access(name, places) if places or name not in self.letters.ranges else _upright(name)
 
     def place(self, place: Place) -> str:

@@ -30,7 +30,7 @@ from ._expr import (
     children,
 )
 from ._ranges import Classes
-from ._tree import LEADING
+from ._tree import COMPARISONS, LEADING
 
 # Numbers with more digits are written as the double that they are computed with.
 LONG = 10**25
@@ -128,9 +128,11 @@ class Letters:
 class Text:
     """The printer. One method per node; each returns text in the grammar."""
 
-    def __init__(self, letters: Letters, names: Mapping[str, str] | None = None) -> None:
+    compared: Mapping[str, str] = {op: op for op in COMPARISONS}
+    """How each comparison is written."""
+
+    def __init__(self, letters: Letters) -> None:
         self.letters = letters
-        self.names = dict(names or {})
 
     def statement(self, name: str, left: Indices, body: Expr) -> str:
         """``name[left] = body``."""
@@ -277,14 +279,13 @@ class Text:
     def condition(self, node: Compare | Delta) -> str:
         if isinstance(node, Delta):
             place = Place(node.place.at, None if node.place.mode == "zero" else node.place.mode)
-            return f"{self.affine(node.left)} == {self.place(place)}"
-        return f"{self.expr(node.left)} {node.op} {self.expr(node.right)}"
+            return f"{self.affine(node.left)} {self.compared['==']} {self.place(place)}"
+        return f"{self.expr(node.left)} {self.compared[node.op]} {self.expr(node.right)}"
 
     def read(self, node: Read) -> str:
-        name = self.names.get(node.tensor, node.tensor)
         if not node.places:
-            return name if name not in self.letters.ranges else f"{name}[]"
-        return self.access(name, [self.place(place) for place in node.places])
+            return node.tensor if node.tensor not in self.letters.ranges else f"{node.tensor}[]"
+        return self.access(node.tensor, [self.place(place) for place in node.places])
 
     def place(self, place: Place) -> str:
         text = self.affine(place.at)
