@@ -100,7 +100,7 @@ def test_success_shows_both_numbers_too():
         assert f"{row.closed_form:.7e}" in str(report)
         assert row.relative < 1e-9
     assert "X, W, b: closed form and finite difference agree." in str(report)
-    assert str(report).startswith("forward(X, W, b): closed form against central differences")
+    assert str(report).startswith("forward(X, W, b): closed form against finite differences")
 
 
 def test_of_a_loss_the_numbers_are_the_gradient_itself_and_dloss_still_counts():
@@ -176,7 +176,7 @@ def test_an_integer_value_and_an_empty_report_prove_nothing():
 
 
 def test_what_it_is_not_given():
-    with pytest.raises(xwb.OptionError, match="takes a layer, a loss or a pair"):
+    with pytest.raises(xwb.OptionError, match="takes a layer, a loss, a derivation or a pair"):
         xwb.check(forward, X, W, b)
     with pytest.raises(xwb.OptionError, match="no gradient to check"):
         xwb.check((forward, right), X.astype(int), W.astype(int), b.astype(int))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import FLOATS, Array, Layer, Loss, OptionError, ProofError
+from ..core import FLOATS, Array, OptionError
+from ._report import Report, Row
+from ._subject import Checkable, Subject, subject_of
 
 
 class Allowance(NamedTuple):
@@ -33,70 +34,11 @@ EPSILON = float(np.finfo(np.float64).eps)
 SHARP, RESOLVED = 1e-5, 1e-2
 
 
-class Row(NamedTuple):
-    """One gradient; ``closed_form`` and ``numeric`` are the two numbers where they differ most."""
-
-    name: str
-    shape: tuple[int, ...]
-    closed_form: float
-    numeric: float
-    relative: float  # |closed form − numeric| over the largest numeric entry of this tensor
-    allowed: float
-    worst: tuple[int, ...]  # the entry
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return self.relative <= self.allowed  # False for a NaN
-
-
-class Report:
-    """What `check` found: printed, a table with both numbers; ``ok``, ``rows`` and `raise_if_wrong` for programs."""
-
-    def __init__(self, call: str, dtype: np.dtype[Any], rows: list[Row]) -> None:
-        self.call = call
-        self.dtype = dtype
-        self.rows = rows
-
-    @property
-    def ok(self) -> bool:
-        """Whether every gradient agrees; a report without rows proves nothing and is not ok."""
-        return bool(self.rows) and all(row.ok for row in self.rows)
-
-    def __str__(self) -> str:
-        right, wrong = ([row.name for row in self.rows if row.ok is state] for state in (True, False))
-        if wrong:
-            names = " and ".join(f"d{name}" for name in wrong)
-            fact = f"{names} {'disagrees' if len(wrong) == 1 else 'disagree'} with finite differences"
-            conclusion = f"{' and '.join(right)} agree{'s' * (len(right) == 1)}." if right else "None agrees."
-        else:
-            fact = "closed form against central differences"
-            conclusion = f"{', '.join(right)}: closed form and finite difference agree."
-        wide = max([5, *(len(row.name) for row in self.rows)])
-        shapes = max([5, *(len(str(row.shape)) for row in self.rows)])
-        columns = f"closed form     numeric         relative  allowed ({self.dtype})"
-        lines = [f"{self.call}: {fact}", f"    {'input':<{wide}}  {'shape':<{shapes}}  {columns}"]
-        for row in self.rows:
-            remark = row.note or ("" if row.ok else f"worst at {row.worst}")
-            line = (
-                f"    {row.name:<{wide}}  {row.shape!s:<{shapes}}  {row.closed_form:<14.7e}  {row.numeric:<14.7e}  "
-                f"{row.relative:<8.1e}  {row.allowed:<17.1e}  {remark}"
-            )
-            lines.append(line.rstrip())
-        return "\n".join([*lines, conclusion])
-
-    __repr__ = __str__
-
-    def raise_if_wrong(self) -> None:
-        """Raises `ProofError` with the report unless every gradient agrees."""
-        if not self.ok:
-            raise ProofError(str(self))
-
-
 def check(
-    layer: Layer | Loss | tuple[Callable[..., Any], Callable[..., Any]],
+    layer: Checkable,
     *arrays: Any,
     seed: int = 0,
+    conduct: bool = True,
     **options: Any,
 ) -> Report:
     """The gradients of ⟨dY, Y⟩, for a random dY, against central differences at every entry of every input.
@@ -122,68 +64,31 @@ def check(
             checked.
         ProofError: a pair's backward returned another number of gradients than there are inputs.
     """
-    call, names, value, gradients = _sides(layer, arrays, options)
-    inputs: list[Any] = [None if a is None else np.asarray(a) for a in arrays]
-    checked = [i for i, a in enumerate(inputs) if a is not None and a.dtype in FLOATS and not _is_target(layer, i)]
-    if not checked:
-        raise OptionError(f"check: {call} has no float32 or float64 input among these, so no gradient to check")
-    dtype = np.result_type(*(inputs[i].dtype for i in checked))
-    Y = np.asarray(value(*inputs))
+    return check_subject(subject_of(layer, arrays, options), seed=seed, conduct=conduct)
+
+
+def check_subject(subject: Subject, *, seed: int = 0, conduct: bool = True) -> Report:
+    """`check` for a function of any library's arrays, as an adapter states it."""
+    inputs, checked, dtype = subject.arrays, subject.checked, subject.dtype
+    Y = np.asarray(subject.value(*inputs))
     if Y.dtype.kind != "f":
-        raise OptionError(f"check: {call} returns {Y.dtype}, which has no gradient")
+        raise OptionError(f"check: {subject.call} returns {Y.dtype}, which has no gradient")
     dY = np.random.default_rng(seed).standard_normal(Y.shape).astype(Y.dtype)
     handed: list[Any] = [None if a is None else a.copy() for a in inputs]
-    grads = gradients(dY.copy(), *handed)
+    grads = subject.run(*handed).back(dY.copy())
     wide = [a.astype(np.float64) if a is not None and a.dtype in FLOATS else a for a in inputs]
     # Of a loss the two numbers are shown for dY = 1, as everybody computes them.
     unit = float(dY) if dY.ndim == 0 else 1.0
     rows = []
     for i in checked:
-        numeric, uncertain = _central_differences(value, wide, i, dY.astype(np.float64), ALLOWED[dtype].of_terms)
-        row = _row(names[i], grads[i], numeric, uncertain, ALLOWED[dtype], unit)
+        numeric, uncertain = _central_differences(
+            subject.value, wide, i, dY.astype(np.float64), ALLOWED[dtype].of_terms
+        )
+        row = _row(subject.names[i], grads[i], numeric, uncertain, ALLOWED[dtype], unit)
         if not np.array_equal(handed[i], inputs[i], equal_nan=True):
             row = row._replace(relative=np.inf, note="backward changed this input")
         rows.append(row)
-    return Report(call, dtype, rows)
-
-
-def _is_target(layer: Any, position: int) -> bool:
-    return isinstance(layer, Loss) and position > 0
-
-
-def _sides(
-    layer: Any, arrays: tuple[Any, ...], options: dict[str, Any]
-) -> tuple[str, list[str], Callable[..., Any], Callable[..., Any]]:
-    """(the call, the inputs' names, the value, the gradients) of whatever is to be checked."""
-    if isinstance(layer, Layer | Loss):
-
-        def gradients(dY: Array, *inputs: Any) -> Any:
-            grads = layer(*inputs, **options)[1](dY)
-            return (grads,) if isinstance(layer, Loss) else grads
-
-        return layer.call, list(layer.inputs), lambda *inputs: layer.forward(*inputs, **options)[0], gradients
-    if not (isinstance(layer, tuple) and len(layer) == 2 and all(callable(side) for side in layer)):
-        raise OptionError(f"check takes a layer, a loss or a pair (forward, backward); got {layer!r}")
-    if options:
-        raise OptionError(f"check: options {', '.join(options)} belong to layers; a pair takes arrays only")
-    forward, backward = layer
-    name = getattr(forward, "__name__", "forward")
-    parameters = list(inspect.signature(forward).parameters.values())
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters) or len(parameters) < len(arrays):
-        names = [f"input {i}" for i in range(1, len(arrays) + 1)]
-    else:
-        names = [p.name for p in parameters[: len(arrays)]]
-
-    def backward_in_order(dY: Array, *inputs: Any) -> Any:
-        grads = backward(dY, *inputs)
-        grads = grads if isinstance(grads, tuple | list) else (grads,)
-        if len(grads) != len(inputs):
-            raise ProofError(
-                f"{name}: backward returned {len(grads)} gradients for {len(inputs)} inputs; return one per input"
-            )
-        return grads
-
-    return f"{name}({', '.join(names)})", names, forward, backward_in_order
+    return Report(subject.call, dtype, rows)
 
 
 class _Slope(NamedTuple):

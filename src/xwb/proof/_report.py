@@ -1,0 +1,179 @@
+"""What a check found: both numbers for every gradient, what else was tried, and why a wrong one is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core import ProofError
+
+WIDTH = 110
+
+
+class Row(NamedTuple):
+    """One gradient; ``closed_form`` and ``numeric`` are the two numbers at the entry where they differ most."""
+
+    name: str
+    shape: tuple[int, ...]
+    closed_form: float
+    numeric: float
+    relative: float  # |closed form − numeric| over the largest numeric entry of this tensor
+    allowed: float
+    worst: tuple[int, ...]  # the entry
+    note: str = ""
+    method: str = ""  # how the numeric value was found, and why so
+    evaluations: int = 0  # forward passes spent on it
+    kinks: int = 0  # entries at which the function has no derivative, compared beside the point given
+
+    @property
+    def ok(self) -> bool:
+        """Whether the two agree."""
+        return self.relative <= self.allowed  # False for a NaN
+
+
+class Finding(NamedTuple):
+    """One way to misbehave that was tried: ``ok`` is None where it could not be."""
+
+    name: str
+    ok: bool | None
+    detail: str = ""
+
+
+class Diagnosis(NamedTuple):
+    """Why a gradient is wrong, tested against fresh numbers before it is said."""
+
+    tensor: str
+    cause: str  # a key for programs, "mean for sum"; "not recognised" where nothing fits
+    sentence: str
+
+
+class Report:
+    """What `check` found: printed, a table with both numbers; attributes for programs.
+
+    Attributes:
+        call: what was checked, ``linear(X, W, b)``.
+        dtype: the floating dtype of its inputs.
+        rows: one `Row` per gradient.
+        findings: one `Finding` for each other way in which a backward pass goes wrong.
+        diagnosis: one `Diagnosis` for each gradient that is wrong.
+    """
+
+    def __init__(
+        self,
+        call: str,
+        dtype: np.dtype[Any],
+        rows: Sequence[Row],
+        findings: Sequence[Finding] = (),
+        diagnosis: Sequence[Diagnosis] = (),
+    ) -> None:
+        self.call = call
+        self.dtype = dtype
+        self.rows = list(rows)
+        self.findings = list(findings)
+        self.diagnosis = list(diagnosis)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every gradient agrees and nothing else is wrong; a report without rows proves nothing."""
+        return bool(self.rows) and all(row.ok for row in self.rows) and not self._faults
+
+    @property
+    def _faults(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.ok is False]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.call}: {self._fact()}", *self._table(), *self._conclusion()])
+
+    __repr__ = __str__
+
+    def _fact(self) -> str:
+        wrong = [f"d{row.name}" for row in self.rows if not row.ok]
+        if wrong:
+            return f"{' and '.join(wrong)} {'disagrees' if len(wrong) == 1 else 'disagree'} with finite differences"
+        if self._faults:
+            return "the gradients agree with finite differences, but the backward pass is not sound"
+        return "closed form against finite differences"
+
+    def _table(self) -> list[str]:
+        header = (
+            "input",
+            "shape",
+            "closed form",
+            "numeric",
+            "relative",
+            f"allowed ({self.dtype})",
+            "method",
+            "forwards",
+        )
+        cells = [header]
+        for row in self.rows:
+            remark = row.note or ("" if row.ok else f"worst at {row.worst}")
+            cells.append(
+                (
+                    row.name,
+                    str(row.shape),
+                    f"{row.closed_form:.7e}",
+                    f"{row.numeric:.7e}",
+                    f"{row.relative:.1e}",
+                    f"{row.allowed:.1e}",
+                    row.method,
+                    f"{row.evaluations:<8}  {remark}",
+                )
+            )
+        wide = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+        return [
+            "    " + "  ".join(cell.ljust(width) for cell, width in zip(line, wide, strict=True)).rstrip()
+            for line in cells
+        ]
+
+    def _conclusion(self) -> list[str]:
+        right, wrong = ([row.name for row in self.rows if row.ok is state] for state in (True, False))
+        if wrong:
+            sentences = [f"{' and '.join(right)} agree{'s' * (len(right) == 1)}." if right else "None agrees."]
+        else:
+            sentences = [f"{', '.join(right)}: closed form and finite difference agree."]
+        sentences += [
+            f"{row.name}: {row.kinks} {'entry' if row.kinks == 1 else 'entries'} at a kink, where no derivative "
+            "exists; compared beside it."
+            for row in self.rows
+            if row.kinks
+        ]
+        sentences += [f"d{tensor}: {sentence}" for tensor, _, sentence in self.diagnosis]
+        sentences += [f"Wrong: {name}: {detail}" for name, _, detail in self._faults]
+        held = [finding.name for finding in self.findings if finding.ok]
+        if held:
+            sentences.append(f"Also held: {', '.join(held)}.")
+        left = [f"{finding.name} ({finding.detail})" for finding in self.findings if finding.ok is None]
+        if left:
+            sentences.append(f"Not tried: {', '.join(left)}.")
+        return [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH, subsequent_indent="    ")]
+
+    def to_json(self) -> str:
+        """The report as a JSON object: call, dtype, ok, rows, findings, diagnosis; null for what is not finite."""
+
+        def plain(value: Any) -> Any:
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
+        return json.dumps(
+            {
+                "call": self.call,
+                "dtype": str(self.dtype),
+                "ok": self.ok,
+                "rows": [
+                    {**{key: plain(value) for key, value in row._asdict().items()}, "ok": row.ok} for row in self.rows
+                ],
+                "findings": [finding._asdict() for finding in self.findings],
+                "diagnosis": [diagnosis._asdict() for diagnosis in self.diagnosis],
+            },
+            allow_nan=False,
+        )
+
+    def raise_if_wrong(self) -> None:
+        """Raises `ProofError` with the report unless everything agrees."""
+        if not self.ok:
+            raise ProofError(str(self))

@@ -1,0 +1,145 @@
+"""What is checked: a function and its claimed backward pass, whatever they were written as."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ..core import FLOATS, Array, Layer, Loss, OptionError, ProofError
+
+if TYPE_CHECKING:
+    from ..algebra import Derivation
+
+Function: TypeAlias = Callable[..., Any]
+Checkable: TypeAlias = "Layer | Loss | Derivation | tuple[Function, Function]"
+
+
+class Pass(NamedTuple):
+    """One forward pass and its way back."""
+
+    Y: Array
+    saved: Any  # what forward kept for backward, where that can be seen
+    back: Callable[[Array], list[Any]]  # dY -> one gradient per input, None where there is none
+
+
+class Subject(NamedTuple):
+    """A function of arrays with its claimed gradients; adapters make one for functions of other libraries' arrays."""
+
+    call: str  # as in messages, "linear(X, W, b)"
+    names: tuple[str, ...]
+    arrays: tuple[Any, ...]  # the inputs as NumPy arrays; None where one is absent
+    checked: tuple[int, ...]  # the positions of the inputs that have a gradient
+    value: Function  # value(*arrays) -> Y
+    run: Callable[..., Pass]
+    formula: str | None = None
+    library: str = "NumPy"  # whose arrays it takes: memory is shared and strided in NumPy's own way
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The coarsest floating dtype among the inputs that have a gradient."""
+        return max((self.arrays[i].dtype for i in self.checked), key=lambda dtype: float(np.finfo(dtype).eps))
+
+
+def subject_of(layer: Checkable, arrays: Sequence[Any], options: Mapping[str, Any]) -> Subject:
+    """The subject that a layer, loss, derivation or pair is for these inputs.
+
+    Raises:
+        OptionError: something else; options for what has none; arrays that are not NumPy's; no floating input.
+    """
+    for array in arrays:
+        library = type(array).__module__.split(".")[0]
+        if library in ("torch", "jax", "jaxlib"):
+            adapter = f"xwb.adapters.{library.removesuffix('lib')}"
+            raise OptionError(f"check takes NumPy arrays, and this is {library}'s; type  {adapter}.check(…)")
+    inputs = tuple(None if array is None else np.asarray(array) for array in arrays)
+    rule = layer if isinstance(layer, Layer | Loss | tuple | list) else _derived(layer)
+    if isinstance(rule, Layer | Loss):
+        subject = _of_rule(rule, inputs, options)
+    else:
+        subject = _of_pair(rule, inputs, options)
+    checked = tuple(i for i in subject.checked if i < len(inputs) and _is_floating(inputs[i]))
+    if not checked:
+        raise OptionError(f"check: {subject.call} has no float32 or float64 input among these, so no gradient to check")
+    return subject._replace(checked=checked)
+
+
+def _derived(layer: Any) -> Any:
+    """The layer that a derivation is; anything else as it is."""
+    from ..algebra import Derivation  # here, so that `import xwb` does not pay for the engine
+
+    return layer.layer() if isinstance(layer, Derivation) else layer
+
+
+def _is_floating(array: Any) -> bool:
+    return array is not None and array.dtype in FLOATS
+
+
+def _of_rule(rule: Layer | Loss, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> Subject:
+    def run(*arrays: Any) -> Pass:
+        Y, saved = rule.forward(*arrays, **options)
+
+        def back(dY: Array) -> list[Any]:
+            if isinstance(rule, Loss):  # targets have no gradient
+                return [rule.backward(dY, saved), *[None] * (len(arrays) - 1)]
+            return list(rule.backward(dY, saved))
+
+        return Pass(Y, saved, back)
+
+    names = rule.inputs
+    checked = (0,) if isinstance(rule, Loss) else tuple(range(len(names)))
+    return Subject(rule.call, names, inputs, checked, lambda *arrays: run(*arrays).Y, run, rule.formula)
+
+
+def _of_pair(pair: Any, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> Subject:
+    if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(callable(side) for side in pair)):
+        raise OptionError(f"check takes a layer, a loss, a derivation or a pair (forward, backward); got {pair!r}")
+    if options:
+        raise OptionError(f"check: options {', '.join(options)} belong to layers; a pair takes arrays only")
+    forward, backward = pair
+    name = getattr(forward, "__name__", "forward")
+    names = parameter_names(forward, len(inputs))
+
+    def run(*arrays: Any) -> Pass:
+        result = forward(*arrays)
+        keeps = isinstance(result, tuple) and len(result) == 2
+        Y, saved = result if keeps else (result, None)
+        if isinstance(Y, tuple | list | dict) or Y is None:
+            raise OptionError(
+                f"check: {name} returns {type(result).__name__}; a pair's forward returns Y, or (Y, saved) for a "
+                "backward(dY, saved)"
+            )
+        return Pass(Y, saved, lambda dY: in_order(name, names, backward(dY, saved) if keeps else backward(dY, *arrays)))
+
+    call = f"{name}({', '.join(names)})"
+    return Subject(call, names, inputs, tuple(range(len(inputs))), lambda *arrays: run(*arrays).Y, run)
+
+
+def parameter_names(function: Function, number: int) -> tuple[str, ...]:
+    """The names of a function's first parameters; numbers where it does not say them."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        parameters = []
+    if len(parameters) < number or any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return tuple(f"input {i}" for i in range(1, number + 1))
+    return tuple(p.name for p in parameters[:number])
+
+
+def in_order(name: str, inputs: Sequence[str], grads: Any) -> list[Any]:
+    """What a backward returned as one entry per input: a single one, several, or a mapping by name.
+
+    Raises:
+        ProofError: another number of gradients than inputs.
+    """
+    if isinstance(grads, Mapping):
+        return [grads.get(name) for name in inputs]
+    entries = list(grads) if isinstance(grads, tuple | list) else [grads]
+    if len(entries) != len(inputs):
+        raise ProofError(
+            f"{name}: backward returned {len(entries)} gradients for {len(inputs)} inputs; return one per input, in "
+            f"the order {', '.join(inputs)}, None for those without"
+        )
+    return entries
