@@ -426,7 +426,7 @@ MUTATIONS = (
     Mutation("sum missing", "missing sum", sum_missing),
     Mutation("stale inputs", "stale", stale_inputs),
     Mutation("one stale input", "stale", one_stale_input),
-    Mutation("ignores dY", "ignores dY", ignores_dY),
+    Mutation("ignores dY", "ignores dY", ignores_dY, also=("zero",)),  # softmax's gradient for ones is zero
     Mutation("not linear in dY", "not linear in dY", not_linear),
     Mutation("lower precision", "low precision", lower_precision),
     Mutation("rounded to bfloat16", "low precision", rounded_to_bfloat16),

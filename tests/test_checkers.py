@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
 from pathlib import Path
@@ -132,3 +133,16 @@ def test_what_leaves_the_gradient_as_it_is_is_counted_and_not_planted():
     planted = [mutant.mutation.name for mutant in mutants(quadratic, 0, np.float64, unchanged)]
     assert unchanged["transposed"] == 1
     assert "transposed" not in planted
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_equal_mistakes_have_a_cause_in_common(layer):
+    """A report sees numbers alone: it cannot tell two mistakes apart that make the same gradients."""
+    case = Case(layer, 0, np.float64)
+    planted = [(mutation, pair[1](case.dY, *arrays)) for mutation, pair, arrays in mutants(layer, 0, np.float64)]
+    for (one, grads), (other, others) in itertools.combinations(planted, 2):
+        if all(
+            a is b is None or (a.shape == b.shape and np.allclose(a, b, rtol=1e-9, atol=1e-12))
+            for a, b in zip(grads, others, strict=True)
+        ):
+            assert one.is_said_by({other.cause, *other.also}), (one, other)
