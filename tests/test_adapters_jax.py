@@ -147,9 +147,18 @@ def test_a_function_of_float32_alone():
     assert _subject(lambda X: X.astype("float32"), (X,), {}).value(X.astype(np.float64)).dtype == np.float32
 
 
+def aligned(array):
+    """A copy where JAX would take the memory itself."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 def test_the_way_back_may_be_called_again_and_keeps_nothing_shared():
     subject = _subject(lambda X, W: X @ W, (X, W), {})
-    handed = [array.copy() for array in subject.arrays]
+    handed = [aligned(array) for array in subject.arrays]
     Y, _, back = subject.run(*handed)
     dY = np.ones_like(Y)
     first = back(dY)
@@ -217,6 +226,14 @@ def test_what_it_is_not_given(function, inputs, options, says):
 def test_traced_arrays_are_refused():
     with pytest.raises(xwb.OptionError, match="x is traced and has no numbers yet; call check outside of jit"):
         jax.jit(lambda X: check(jnp.tanh, X).ok)(X)
+
+
+def test_seed_and_conduct_reach_the_engine(monkeypatch):
+    given = []
+    monkeypatch.setattr("xwb.adapters.jax.check_subject", lambda subject, **options: given.append(options))
+    check(jnp.tanh, X)
+    check(jnp.tanh, X, seed=5, conduct=False)
+    assert given == [{"seed": 0, "conduct": True}, {"seed": 5, "conduct": False}]
 
 
 def test_without_jax_the_error_says_what_to_install(monkeypatch):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import xwb
-from xwb.adapters.torch import _subject, check
+from xwb.adapters.torch import _subject, _tensor, check
 
 generator = torch.Generator().manual_seed(0)
 
@@ -244,14 +244,30 @@ def test_a_function_of_float32_alone(refuses):
 
 
 def test_the_way_back_may_be_called_again_and_keeps_nothing_shared():
-    subject = _subject(lambda X, W: X + W, (X, X), {})
+    subject = _subject(lambda X, W: X * W, (X, X), {})
     handed = [array.copy() for array in subject.arrays]
     Y, _, back = subject.run(*handed)
     dY = np.ones_like(Y)
     first, second = back(dY), back(2 * dY)
-    arrays = [*handed, Y, dY, *first, *second]
-    assert not any(np.shares_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
     assert np.array_equal(second[0], 2 * first[0])
+    Y_sum, _, back_sum = _subject(lambda X, W: X + W, (X, X), {}).run(*handed)
+    arrays = [*handed, Y, Y_sum, dY, *first, *second, *back_sum(dY)]
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
+
+
+def test_arrays_of_any_layout_are_taken():
+    subject = _subject(lambda X: X * 2, (X,), {})
+    fixed = subject.arrays[0].copy()
+    fixed.flags.writeable = False
+    for array in (
+        fixed,
+        fixed.copy()[::-1],
+        fixed.copy()[:, ::-1].T,
+        np.broadcast_to(fixed[0], (4, 3)),
+        fixed[:0],
+        fixed[1, 2],
+    ):
+        assert np.array_equal(subject.value(array), 2 * array)
 
 
 def test_what_a_function_saved_is_seen():
@@ -301,6 +317,7 @@ def test_inputs_stay_on_their_device(device):
     check(function, X.to(device), W.to(device)).raise_if_wrong()
     assert seen == {device}
     check(nn.Linear(3, 2).to(device), X.to(device)).raise_if_wrong()
+    assert _tensor(X.numpy(), torch.device("meta")).is_meta  # the one device besides the CPU that is everywhere
 
 
 @pytest.mark.parametrize("key", [0, "logits"])
@@ -367,6 +384,14 @@ def test_what_it_is_not_given(function, inputs, options, says):
 def test_nested_tensors_are_refused():
     with pytest.raises(xwb.OptionError, match=r"X is nested; type  X\.to_padded_tensor"):
         check(lambda X: X, torch.nested.nested_tensor([X, X], layout=torch.jagged))
+
+
+def test_seed_and_conduct_reach_the_engine(monkeypatch):
+    given = []
+    monkeypatch.setattr("xwb.adapters.torch.check_subject", lambda subject, **options: given.append(options))
+    check(torch.tanh, X)
+    check(torch.tanh, X, seed=5, conduct=False)
+    assert given == [{"seed": 0, "conduct": True}, {"seed": 5, "conduct": False}]
 
 
 def test_without_pytorch_the_error_says_what_to_install(monkeypatch):

@@ -82,6 +82,12 @@ def test_it_returns_the_report_of_the_library_concerned(assert_gradient, functio
     assert [row.name for row in assert_gradient(function, *inputs, **options).rows] == names
 
 
+def test_the_seed_says_which_dY(assert_gradient):
+    first, again, other = (assert_gradient(xwb.linear, X, W, b, seed=seed).rows for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
 @pytest.mark.parametrize(
     ("function", "inputs"),
     [

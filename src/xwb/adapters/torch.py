@@ -248,11 +248,10 @@ class _Evaluation:
         return result
 
 
-@contextlib.contextmanager
-def _recording() -> Iterator[None]:
-    """Autograd records, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+def _recording() -> contextlib.AbstractContextManager[Any]:
+    """Autograd records, whatever mode the caller is in: leaving the mode of inference lifts `no_grad` as well."""
+    mode: contextlib.AbstractContextManager[Any] = torch.inference_mode(False)
+    return mode
 
 
 def _generators(tensors: Sequence[torch.Tensor]) -> list[torch.Generator]:
