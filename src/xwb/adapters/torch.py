@@ -94,13 +94,8 @@ def _subject(
         saved = tuple(_shown(tensor) for tensor in getattr(Y.grad_fn, "saved_tensors", ()) if tensor is not None)
 
         def back(dY: Array) -> list[Any]:
-            moving = [leaves[i] for i in checked]
-            found: Sequence[Any] = [None] * len(moving)
-            if Y.requires_grad:
-                with _recording():
-                    found = torch.autograd.grad(Y, moving, _tensor(dY, Y.device), retain_graph=True, allow_unused=True)
             grads: list[Any] = [None] * len(leaves)
-            for i, grad in zip(checked, found, strict=True):
+            for i, grad in zip(checked, evaluate.gradients(leaves, Y, _tensor(dY, Y.device)), strict=True):
                 grads[i] = _array(torch.zeros_like(leaves[i]) if grad is None else grad)
             return grads
 
@@ -140,11 +135,11 @@ def _rule_of(function: Any, number: int) -> _Rule:
     """The name, the names of the inputs and the way to call what was given with so many inputs."""
     if isinstance(function, torch.nn.Module):
         return _Rule(type(function).__name__, parameter_names(function.forward, number), function, function)
-    rule: Any = function if isinstance(function, type) else getattr(function, "__self__", None)
-    if torch.autograd.Function in getattr(rule, "__mro__", ()):
-        takes_context = rule.setup_context is torch.autograd.Function.setup_context
-        forward = functools.partial(rule.forward, None) if takes_context else rule.forward
-        return _Rule(rule.__name__, parameter_names(forward, number), rule.apply)
+    owner: Any = function if isinstance(function, type) else getattr(function, "__self__", None)
+    if torch.autograd.Function in getattr(owner, "__mro__", ()):
+        takes_context = owner.setup_context is torch.autograd.Function.setup_context
+        forward = functools.partial(owner.forward, None) if takes_context else owner.forward
+        return _Rule(owner.__name__, parameter_names(forward, number), owner.apply)
     if isinstance(function, type) and issubclass(function, torch.nn.Module):
         raise OptionError(f"check: {function.__name__} is a class; give a module,  check({function.__name__}(…), …)")
     if not callable(function):
@@ -199,23 +194,40 @@ class _Evaluation:
             leaves = [_tensor(array, old.device) for array, old in zip(arrays, self._tensors, strict=True)]
             for i in self._checked:
                 leaves[i].requires_grad_()
+            given = iter(leaves)
+            inputs = [next(given) if isinstance(old, torch.Tensor) else old for old in self._inputs]
             with self._alone, _draws_of(self._generators, self._seed):
-                result = self._apply(leaves)
+                result = self._holding(leaves, lambda: self._rule.apply(*inputs, **self._options))
         return leaves, self._one_tensor(result)
 
-    def _apply(self, leaves: Sequence[torch.Tensor]) -> Any:
-        given = iter(leaves)
-        inputs = tuple(next(given) if isinstance(old, torch.Tensor) else old for old in self._inputs)
-        module = self._rule.module
-        if module is None:
-            return self._rule.apply(*inputs, **self._options)
-        state = dict(zip(self._parameters, given, strict=True))
+    def gradients(self, leaves: Sequence[torch.Tensor], Y: torch.Tensor, dY: torch.Tensor) -> Sequence[Any]:
+        """What autograd returns for the checked ones among the leaves: None where Y does not depend on one."""
+        moving = [leaves[i] for i in self._checked]
+        if not Y.requires_grad:
+            return [None] * len(moving)
+
+        def grad() -> Any:
+            return torch.autograd.grad(Y, moving, dY, retain_graph=True, allow_unused=True)
+
+        with _recording(), self._alone:
+            # With its parameters held: a checkpoint runs the module's forward again on the way back.
+            found: Sequence[Any] = self._holding(leaves, grad)
+        return found
+
+    def _holding(self, leaves: Sequence[torch.Tensor], action: Callable[[], Any]) -> Any:
+        """The action's result while the module, if there is one, holds the last leaves for its parameters."""
+        if self._rule.module is None:
+            return action()
+        state = dict(zip(self._parameters, leaves[len(leaves) - len(self._parameters) :], strict=True))
         wide = any(leaves[i].dtype == torch.float64 and self._tensors[i].dtype == torch.float32 for i in self._checked)
-        for name, buffer in module.named_buffers():
+        for name, buffer in self._rule.module.named_buffers():
             # A copy, so that running statistics stay; widened with the inputs, since operands do not mix dtypes.
             copy = buffer.detach().clone()
             state[name] = copy.double() if wide and copy.dtype == torch.float32 else copy
-        return torch.func.functional_call(module, state, inputs, dict(self._options))
+        holder = torch.nn.Module()
+        holder.add_module("held", self._rule.module)
+        holder.forward = action
+        return torch.func.functional_call(holder, {f"held.{name}": tensor for name, tensor in state.items()}, ())
 
     def _one_tensor(self, result: Any) -> torch.Tensor:
         """The output to check.
