@@ -170,7 +170,7 @@ def precision(evidence: Evidence) -> Said | None:
     parts = off / np.where(evidence.numeric[0] == 0, np.inf, evidence.numeric[0])
     # Most entries are off, each by another part.
     most = float(np.median(np.abs(off))) > 0.05 * float(np.sqrt(np.mean(off**2)))
-    random = most and float(np.std(parts)) > 0.3 * abs(float(np.mean(parts)))
+    random = evidence.every_entry and most and float(np.std(parts)) > 0.3 * abs(float(np.mean(parts)))
     for name, bits in LOW_PRECISIONS.items():
         few = bits < BITS.get(returned.dtype, 0) and entries.size and _has_bits(entries, bits)
         if few and max(errors) < 2.0 ** (4 - bits):
@@ -404,7 +404,9 @@ def wrong_sums(evidence: Evidence) -> Said | None:
     claimed = evidence.claimed_rows(range(evidence.probe.Y.size)).T
     tolerance = 1e3 * evidence.fits_within * float(np.abs(right).max())
     if ((right == 0) & (np.abs(claimed) > tolerance)).any():
-        return "wrong axis", "it adds up entries of dY that do not depend on the same input: a sum over the wrong axis."
+        return "wrong axis", (
+            "entries of dY come in that this input does not reach: a sum over the wrong axis, or mixed up positions."
+        )
     rank, whole = (int(np.linalg.matrix_rank(A, tol=tolerance)) for A in (right - claimed, right))
     if 0 < rank <= 0.8 * whole:
         return "lost term", (

@@ -21,7 +21,7 @@ def right_for_other_operands(evidence: Evidence) -> tuple[str, str] | None:
     probe, i = evidence.probe, evidence.i
     directions = [probe.direction(i) for _ in range(DIRECTIONS)]
     claimed = [np.array([float(np.sum(d * grads[i])) for d in directions]) for grads in evidence.grads]
-    for cause, words, arrays in _other_operands(evidence.point):
+    for cause, words, arrays in _other_operands(evidence.point, i):
         try:
             there = Probe(evidence.point.subject, evidence.point.rng, arrays)
         except Exception:  # other shapes need not fit
@@ -35,8 +35,8 @@ def right_for_other_operands(evidence: Evidence) -> tuple[str, str] | None:
     return None
 
 
-def _other_operands(point: Point) -> Iterator[tuple[str, str, list[Any]]]:
-    """(cause, what was done, the inputs)."""
+def _other_operands(point: Point, i: int) -> Iterator[tuple[str, str, list[Any]]]:
+    """(cause, what was done, the inputs), for the gradient by input ``i``."""
     arrays, names, checked = list(point.probe.arrays), point.subject.names, point.subject.checked
 
     def with_one(j: int, array: Array) -> list[Any]:
@@ -52,8 +52,9 @@ def _other_operands(point: Point) -> Iterator[tuple[str, str, list[Any]]]:
             if all(A.shape[axis] > 1 for axis in axes):
                 along = f"axis {axes[0]}" if len(axes) == 1 else f"axes {axes[0]} and {axes[1]}"
                 yield "flipped", f"{name} running backwards along {along}", with_one(j, np.flip(A, axes).copy())
-        yield "chain rule factor", f"{name} = 1: the factor {name} is lost", with_one(j, np.ones_like(A))
-        yield "lost term", f"{name} = 0: the term with {name} is lost", with_one(j, np.zeros_like(A))
+        if j != i:
+            yield "chain rule factor", f"{name} = 1: the factor {name} is lost", with_one(j, np.ones_like(A))
+            yield "lost term", f"{name} = 0: the term with {name} is lost", with_one(j, np.zeros_like(A))
     for j, k in itertools.combinations(checked, 2):
         if arrays[j].shape == arrays[k].shape:
             exchanged = with_one(j, arrays[k])
