@@ -42,7 +42,7 @@ from ._expr import (
     scale,
     total,
 )
-from ._leading import children, index_names, walk, written_out
+from ._leading import index_names, written_out
 from ._text import parse, pointed
 
 
@@ -162,7 +162,7 @@ def _make_room(formula: tree.Formula) -> None:
     while pending:
         node, depth = pending.pop()
         deepest = max(deepest, depth)
-        pending += [(child, depth + 1) for child in children(node)]
+        pending += [(child, depth + 1) for child in tree.children(node)]
     sys.setrecursionlimit(max(sys.getrecursionlimit(), USED + FRAMES * deepest))
 
 
@@ -308,7 +308,7 @@ class _Reader:
 
     def _mentioned(self, node: tree.Node, bound: frozenset[str]) -> list[str]:
         names = []
-        for inner in walk(node):
+        for inner in tree.walk(node):
             if isinstance(inner, tree.Name) and inner.name in self.used - bound:
                 names.append(inner.name)
             elif isinstance(inner, tree.Leading) and tree.LEADING not in bound:
@@ -376,7 +376,7 @@ class _Reader:
         pending = [found]
         while pending:
             outer = pending.pop()
-            for child in children(outer):
+            for child in tree.children(outer):
                 if child.span.start <= node.span.start and node.span.end <= child.span.end:
                     call = isinstance(outer, tree.Call)
                     if call or (isinstance(outer, tree.Power) and not argument):
