@@ -362,7 +362,9 @@ class Derivation:
             return [grads.get(name) for name in self.inputs]
 
         forward.__doc__ = f"{self.formula}\n\nDerived from its formula by `derive`."
-        return Layer(self.output, self.formula, forward, backward, inputs=self.inputs)
+        layer = Layer(self.output, self.formula, forward, backward, inputs=self.inputs)
+        layer.derived = True
+        return layer
 
     # -- binding -----------------------------------------------------------------------------------------------------
 

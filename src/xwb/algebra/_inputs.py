@@ -37,6 +37,7 @@ class Slot(NamedTuple):
     """One size to choose; all the ranges that are bound to equal it share it."""
 
     range: Range
+    letters: tuple[str, ...]  # that run over these ranges
     kind: str  # "axis" of an input; "follows" from the sizes of others; "leading" axes; "free" of any index
 
 
@@ -44,7 +45,8 @@ def slots(derivation: Derivation) -> dict[str, Slot]:
     """The sizes that a formula leaves open, in order of appearance.
 
     By letter, or ``d of H`` where the letter has another size in statement H; ``...`` for the leading axes;
-    ``size(T,0)`` for an axis that only gathers and boundary modes read, which may have any length.
+    ``size(T,0)`` for an axis that only gathers and boundary modes read, which may have any length. Axes into which
+    one integer input points are alike.
     """
     program, find = derivation.program, derivation.classes.find
     axes = {find(axis) for name in program.inputs for axis in _axes_of(derivation, name)}
@@ -54,13 +56,17 @@ def slots(derivation: Derivation) -> dict[str, Slot]:
         for letter, range_ in statement.letters.items():
             if letter not in program.sizes and find(range_) not in known:
                 known.add(find(range_))
-                name = letter if letter not in found else f"{letter} of {statement.name}"
+                letters = derivation.classes.alike(range_)
+                said = next((one for one in letters if one not in program.invented), letter)
+                name = said if said not in found else f"{said} of {statement.name}"
                 kind = "leading" if letter == LEADING else "axis" if find(range_) in axes else "follows"
-                found[name] = Slot(find(range_), kind)
+                found[name] = Slot(find(range_), letters, kind)
     for name in program.inputs:
         for axis in _axes_of(derivation, name):
-            if find(axis) not in known and not any(map(_tells, _places(derivation, axis))):
-                found[f"size({name},{axis.name})"] = Slot(find(axis), "free")
+            alike = _alike(derivation, axis)
+            if known.isdisjoint(alike) and not any(map(_tells, _places(derivation, axis))):
+                found[f"size({name},{axis.name})"] = Slot(find(axis), (), "free")
+                known.update(alike)
     return found
 
 
@@ -140,6 +146,22 @@ def _tells(axis: Axis) -> bool:
     return axis.place.mode in (None, "zero") and not axis.place.at.gathers
 
 
+def _alike(derivation: Derivation, axis: Range) -> list[Range]:
+    """An axis, and those that the integers point into which point into it."""
+    find = derivation.classes.find
+    pointed_by = {_pointer(place) for place in _places(derivation, axis)} - {None}
+    everything = (place for statement in derivation.program.statements for place in statement.axes)
+    others = [Range(place.tensor, place.number) for place in everything if _pointer(place) in pointed_by]
+    return [find(axis), *(find(other) for other in others)]
+
+
+def _pointer(axis: Axis) -> str | None:
+    """The integer input that is the position, and nothing else is."""
+    at = axis.place.at
+    alone = axis.place.mode is None and at.constant == 0 and len(at.terms) == 1 and at.terms[0][1] == 1
+    return at.gathers[0].tensor if alone and at.gathers else None
+
+
 def _length(derivation: Derivation, axis: Range, of: Mapping[Range, tuple[int, ...]]) -> tuple[int, ...]:
     """An axis as long as its index says, or as its reads need; several axes for ``...``."""
     find, text = derivation.classes.find, derivation.program.text
@@ -156,6 +178,9 @@ def _length(derivation: Derivation, axis: Range, of: Mapping[Range, tuple[int, .
         return of[find(term.range)][0]
 
     if not telling:
+        for other in _alike(derivation, axis):
+            if other in of:
+                return of[other]
         name = f"size({axis.owner},{axis.name})"
         fact = f"no index says how long this axis of {axis.owner} is"
         raise pointed(text, fact, places[0].span, more=[f"type sizes={{{name!r}: 5}}"])

@@ -1,7 +1,4 @@
-"""Random arrays for a formula: every input in the shape that its indices say, all sizes different.
-
-Floating values are float32 numbers in either dtype, so that float32 and float64 state the same case.
-"""
+"""Random arrays for a formula: every input in the shape that its indices say, all sizes different."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..algebra import derive, fit, parse, slots, tree
+from .. import algebra
 from ..core import Array, FormulaError, OptionError
 
 if TYPE_CHECKING:
@@ -56,12 +53,12 @@ def operands(
         raise OptionError(f"layout={layout!r} is none of {', '.join(LAYOUTS)}")
     derivation = as_derivation(formula)
     fitted = fit_sizes(derivation, sizes, shapes)
-    arrays = draw_until(derivation, fitted, np.random.default_rng(rng), positive, lambda arrays: True)
-    return {name: lay_out(as_dtype(array, dtype), layout) for name, array in arrays.items()}
+    arrays = draw_until(derivation, fitted, np.random.default_rng(rng), dtype, positive)
+    return {name: lay_out(array, layout) for name, array in arrays.items()}
 
 
 def as_derivation(formula: str | Derivation) -> Derivation:
-    return derive(formula) if isinstance(formula, str) else formula
+    return algebra.derive(formula) if isinstance(formula, str) else formula
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
@@ -76,7 +73,9 @@ def fit_sizes(derivation: Derivation, sizes: Mapping[str, Size] | None = None, s
     given = dict(sizes or {})
     taken = {*given.values(), *itertools.chain(*(shapes or {}).values())}
     fresh = (size for size in itertools.count(2) if size not in taken)
-    open_ = {name: slot for name, slot in slots(derivation).items() if name.split(" of ")[0] not in given}
+    open_ = {
+        name: slot for name, slot in algebra.slots(derivation).items() if given.keys().isdisjoint((name, *slot.letters))
+    }
     rising = list(itertools.islice(fresh, _places(open_)))
     try:
         fitted = _grown(derivation, {**given, **_assigned(open_, rising)}, open_, shapes)
@@ -97,7 +96,7 @@ def several_sizes(derivation: Derivation, limit: int = 2000) -> list[Fit]:
     Raises:
         FormulaError: a size does not follow from the formula.
     """
-    open_ = slots(derivation)
+    open_ = algebra.slots(derivation)
     number = _places(open_)
     rising = list(range(2, number + 2))
     falling = rising[::-1] if number > 1 else [4]
@@ -135,12 +134,12 @@ def _assigned(open_: Mapping[str, Slot], sizes: Sequence[int], axes: int = 2) ->
 
 def _grown(derivation: Derivation, sizes: Mapping[str, Size], may_grow: Collection[str], shapes: Shapes | None) -> Fit:
     """The shapes for sizes; those that may grow do, until every index has a value."""
-    open_ = slots(derivation)
+    open_ = algebra.slots(derivation)
     for more in range(LARGER):
         step = {name: {"follows": more, "free": 5 * more}.get(open_[name].kind, 0) for name in may_grow}
         grown = {name: size + step.get(name, 0) if isinstance(size, int) else size for name, size in sizes.items()}
         try:
-            return fit(derivation, grown, shapes)
+            return algebra.fit(derivation, grown, shapes)
         except FormulaError as error:
             refused = error
     raise refused
@@ -153,8 +152,9 @@ def draw_until(
     derivation: Derivation,
     fitted: Fit,
     rng: np.random.Generator,
-    positive: Collection[str],
-    accepts: Callable[[dict[str, Array]], bool],
+    dtype: Any,
+    positive: Collection[str] = (),
+    accepts: Callable[[dict[str, Any]], bool] = lambda arrays: True,
 ) -> dict[str, Array]:
     """Values where the formula is finite and that ``accepts``: of both signs if there are such.
 
@@ -163,7 +163,7 @@ def draw_until(
     arrays: dict[str, Any] = {}
     for more in _signs([name for name in derivation.differentiable if name not in positive]):
         for _ in range(DRAWS):
-            arrays = _draw(derivation, fitted, rng, {*positive, *more})
+            arrays = _draw(derivation, fitted, rng, dtype, {*positive, *more})
             if np.isfinite(derivation.forward(**arrays)).all() and accepts(arrays):
                 return arrays
     return arrays
@@ -177,7 +177,9 @@ def _signs(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     yield tuple(names)
 
 
-def _draw(derivation: Derivation, fitted: Fit, rng: np.random.Generator, positive: Collection[str]) -> dict[str, Any]:
+def _draw(
+    derivation: Derivation, fitted: Fit, rng: np.random.Generator, dtype: Any, positive: Collection[str]
+) -> dict[str, Any]:
     whole = _compared_integers(derivation, fitted)
     out: dict[str, Any] = {}
     for name, (shape, allowed) in fitted.inputs.items():
@@ -188,13 +190,14 @@ def _draw(derivation: Derivation, fitted: Fit, rng: np.random.Generator, positiv
                 out[name].flat[-1] = out[name].flat[0]
         else:
             values = rng.uniform(0.5, 1.5, shape) if name in positive else rng.standard_normal(shape)
-            out[name] = np.asarray(values, np.float32).astype(np.float64)
+            out[name] = np.asarray(values, dtype)
     return out
 
 
 def _compared_integers(derivation: Derivation, fitted: Fit) -> dict[str, tuple[int, int]]:
     """Inputs that are only asked whether they equal something: integers that do and do not."""
-    sizes = {slot.range: fitted.sizes[name] for name, slot in slots(derivation).items()}
+    tree = algebra.tree
+    sizes = {slot.range: fitted.sizes[name] for name, slot in algebra.slots(derivation).items()}
     found: dict[str, tuple[int, int]] = {}
     for statement in derivation.program.statements:
         for compared in _equalities(derivation.formula, statement.name):
@@ -209,11 +212,12 @@ def _compared_integers(derivation: Derivation, fitted: Fit) -> dict[str, tuple[i
     return found
 
 
-def _equalities(text: str, name: str) -> list[tuple[tree.Node, tree.Node]]:
+def _equalities(text: str, name: str) -> list[tuple[algebra.tree.Node, algebra.tree.Node]]:
     """The two sides of every ``==`` and ``!=`` in one statement."""
-    bodies = [statement.body for statement in parse(text).statements if statement.name == name]
-    nodes = (node for body in bodies for node in tree.walk(body))
-    return [(node.left, node.right) for node in nodes if isinstance(node, tree.Compare) and node.op in ("==", "!=")]
+    tree = algebra.tree
+    bodies = [statement.body for statement in algebra.parse(text).statements if statement.name == name]
+    compared = (node for body in bodies for node in tree.walk(body) if isinstance(node, tree.Compare))
+    return [(node.left, node.right) for node in compared if node.op in ("==", "!=")]
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

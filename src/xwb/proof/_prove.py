@@ -1,0 +1,552 @@
+"""Formula, closed form and finite difference, each held against the other two."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ..core import Array, DataError, Layer, Loss, OptionError, ProofError
+from ._check import check_subject
+from ._operands import LAYOUTS, as_dtype, draw_until, lay_out, several_sizes
+from ._report import WIDTH, Report
+from ._subject import Pass, Subject
+from ._written import columns, plain
+
+if TYPE_CHECKING:
+    from ..algebra import Derivation, Fit, Size
+
+Provable: TypeAlias = "Layer | Loss | Derivation"
+
+# How far the closed form may lie from the formula, relative to the largest entry. float64: sums of a hundred terms
+# leave 1e-14; the rest is room for cancellation, and far below every mistake that is not rounding. float32: unit
+# roundoff 6e-8, for the same sums where they cancel to a tenth.
+ALLOWED: dict[np.dtype[Any], float] = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): 1e-4}
+# Inputs and dY are of size one: a tensor that is smaller than this throughout is what terms that cancel leave.
+SMALL = 1e-2
+# The exact derivative and that of `derive`, both in float64.
+DERIVED_ALLOWED = 1e-9
+
+
+class Case(NamedTuple):
+    """One case of a proof: the relative errors of the closed form, where they are largest."""
+
+    variant: int  # which of `Proof.formulas`
+    sizes: Mapping[str, Size]
+    dtype: str
+    layout: str
+    value: float  # against the formula's value
+    gradient: float  # against the formula's derivatives
+    allowed: float  # for both
+    numeric: float  # against finite differences
+    numeric_allowed: float
+    notes: tuple[str, ...] = ()  # where it is wrong, with both numbers
+
+    @property
+    def ok(self) -> bool:
+        """Whether all three agree."""
+        return not self.notes and self.agrees == (True, True, True)
+
+    @property
+    def agrees(self) -> tuple[bool, bool, bool]:
+        """Whether the closed form agrees with the formula's value, its derivatives, and finite differences."""
+        return self.value <= self.allowed, self.gradient <= self.allowed, self.numeric <= self.numeric_allowed
+
+
+class Verdict(NamedTuple):
+    """What is wrong with one formula and its closed form."""
+
+    variant: int
+    wrong: str  # "closed form", "formula", "forward", … as a key for programs
+    sentence: str
+    details: tuple[str, ...]
+
+
+class Formula(NamedTuple):
+    """A formula, and the options of the closed form that it is of."""
+
+    options: Mapping[str, Any]
+    text: str
+
+    def __str__(self) -> str:
+        return ": ".join(
+            [*filter(None, [", ".join(f"{name}={value!r}" for name, value in self.options.items())]), self.text]
+        )
+
+
+class Proof:
+    """What `prove` found: printed, a line for each formula and what is wrong; attributes for programs.
+
+    Attributes:
+        call: what was proved, ``linear(X, W, b)``.
+        formulas: one `Formula` for each variant.
+        rows: one `Case` for each variant, assignment of sizes, dtype and layout.
+        verdicts: one `Verdict` for each variant that is wrong.
+        derived: whether the closed form was made from the formula by `derive`.
+        skipped: the sizes for which the formula has no finite value.
+    """
+
+    def __init__(
+        self,
+        call: str,
+        formulas: Sequence[Formula],
+        rows: Sequence[Case],
+        verdicts: Sequence[Verdict] = (),
+        derived: bool = False,
+        skipped: Sequence[tuple[int, Mapping[str, Size]]] = (),
+    ) -> None:
+        self.call = call
+        self.formulas = list(formulas)
+        self.rows = list(rows)
+        self.verdicts = list(verdicts)
+        self.derived = derived
+        self.skipped = list(skipped)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all agree, in at least one case of every formula."""
+        proved = {row.variant for row in self.rows}
+        return len(proved) == len(self.formulas) > 0 and all(row.ok for row in self.rows)
+
+    def largest(self, variant: int | None = None, dtype: str | None = None) -> tuple[float, float, float]:
+        """The largest errors of value, gradient and finite difference; of one variant, of one dtype."""
+        rows = [row for row in self.rows if variant in (None, row.variant) and dtype in (None, row.dtype)]
+        return tuple(  # type: ignore[return-value]
+            max((getattr(row, name) for row in rows), default=np.nan) for name in ("value", "gradient", "numeric")
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.call}: {self._fact()}", *self._table(), *self._conclusion()])
+
+    __repr__ = __str__
+
+    def _fact(self) -> str:
+        wrong = sum(not row.ok for row in self.rows)
+        if wrong:
+            return f"wrong in {wrong} of {len(self.rows)} cases"
+        if not self.ok:
+            return "nothing is proved"
+        return f"formula, closed form and finite differences agree in {len(self.rows)} cases"
+
+    def _table(self) -> list[str]:
+        dtypes = ("float64", "float32")
+        parts = ("value", "gradient", "numeric")
+        cells = [["cases", *(f"{part} {dtype[-2:]}" for dtype in dtypes for part in parts), "formula"]]
+        for variant, formula in enumerate(self.formulas):
+            count = sum(row.variant == variant for row in self.rows)
+            errors = [f"{error:.1e}" for dtype in dtypes for error in self.largest(variant, dtype)]
+            wrong = any(verdict.variant == variant for verdict in self.verdicts)
+            cells.append([str(count), *errors, f"{'WRONG  ' if wrong else ''}{formula}"])
+        return columns(cells)
+
+    def _conclusion(self) -> list[str]:
+        allowed = " and ".join(f"{ALLOWED[np.dtype(dtype)]:.0e} in {dtype}" for dtype in ("float64", "float32"))
+        sentences = [
+            "Relative errors of the closed form against the formula (value, gradient) and against finite differences "
+            f"(numeric), the largest of all cases; allowed {allowed}, and what check allows for finite differences."
+        ]
+        if self.derived:
+            sentences.append(
+                "The closed form was derived from the formula, so the two are one; the formula is evaluated by loops, "
+                "which share nothing with derive but the parser."
+            )
+        if self.skipped:
+            sizes = dict.fromkeys(_said(sizes) for _, sizes in self.skipped)
+            sentences.append(f"Left out, since the formula has no finite value there: {'; '.join(sizes)}.")
+        lines = [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH)]
+        for verdict in self.verdicts:
+            lines += ["", str(self.formulas[verdict.variant]), *textwrap.wrap(verdict.sentence, WIDTH)]
+            lines += [f"    {detail}" for detail in verdict.details]
+        return lines
+
+    def to_json(self) -> str:
+        """The proof as a JSON object; null for what is not finite."""
+        return json.dumps(self.as_dict(), allow_nan=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `to_json` writes: call, ok, derived, formulas, rows, verdicts, skipped."""
+        return {
+            "call": self.call,
+            "ok": self.ok,
+            "derived": self.derived,
+            "formulas": [{"options": repr(dict(options)), "formula": text} for options, text in self.formulas],
+            "rows": [
+                {**{name: plain(value) for name, value in row._asdict().items()}, "ok": row.ok} for row in self.rows
+            ],
+            "verdicts": [verdict._asdict() for verdict in self.verdicts],
+            "skipped": [{"variant": variant, "sizes": sizes} for variant, sizes in self.skipped],
+        }
+
+    def raise_if_wrong(self) -> None:
+        """Raises `ProofError` with the proof unless everything agrees."""
+        if not self.ok:
+            raise ProofError(str(self))
+
+
+def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int = 0) -> Proof:
+    """Hold formula, closed form and finite differences against each other: three statements, no two of one source.
+
+    The closed form is what runs. Its value is held against the formula evaluated by loops; its gradients against the
+    exact derivative of these loops, against `derive`, and against finite differences (`check`, which needs no
+    formula). Every variant is tried at sizes that are all different, one of them 1, in float32 and float64, contiguous,
+    strided and in Fortran's order. If one of the three is the odd one out, the proof says which.
+
+    Args:
+        layer: a layer, chain or loss with a formula, or what `derive` returns.
+        sizes: of indices that the shapes of the arrays do not say, by letter.
+        seed: of the values and of dY.
+
+    Returns:
+        A `Proof`; it is not raised, see `Proof.raise_if_wrong`.
+
+    Raises:
+        OptionError: there is no formula; or it names what is neither an input nor an option.
+        FormulaError: the formula cannot be read, or does not say some size.
+    """
+    from ..algebra import Derivation
+
+    rule, derivation = (layer.layer(), layer) if isinstance(layer, Derivation) else (layer, None)
+    if not isinstance(rule, Layer | Loss) or not rule.formula:
+        raise OptionError(_without_formula(layer))
+    derived = isinstance(rule, Layer) and rule.derived
+    formulas = [Formula(options, text) for options, text in (({}, rule.formula), *rule.variants)]
+    rows: list[Case] = []
+    verdicts: list[Verdict] = []
+    skipped: list[tuple[int, Mapping[str, Size]]] = []
+    for variant, formula in enumerate(formulas):
+        stated = _Stated(rule, formula, variant, derivation, sizes, derived)
+        rng = np.random.default_rng(seed)
+        tried: list[_Tried] = []
+        for number, fitted in enumerate(several_sizes(stated.derivation)):
+            for dtype in ALLOWED:
+                instance = _Instance(stated, fitted, dtype, rng, seed)
+                if instance.finite:
+                    tried += instance.cases(thorough=number == 0)
+                elif (variant, fitted.sizes) not in skipped:
+                    skipped.append((variant, fitted.sizes))
+        rows += [one.case for one in tried]
+        if not all(one.case.ok for one in tried):
+            verdicts.append(_verdict(tried))
+    return Proof(rule.call, formulas, rows, verdicts, derived, skipped)
+
+
+def _without_formula(layer: Any) -> str:
+    what = f"{layer.call} has none" if isinstance(layer, Layer | Loss) else f"this has none: {layer!r}"
+    return (
+        f"prove takes a layer, a loss or a derivation, with a formula, and {what}; without a formula type  "
+        'xwb.check(…), and to hold a pair against one type  xwb check FILE.py:NAME --against "Y[n,m] = …"'
+    )
+
+
+# -- one formula and its closed form -----------------------------------------------------------------------------------
+
+
+class _Stated:
+    """A layer with its options as one formula says it."""
+
+    def __init__(
+        self,
+        rule: Layer | Loss,
+        formula: Formula,
+        variant: int,
+        derivation: Derivation | None,
+        sizes: Mapping[str, int] | None,
+        derived: bool,
+    ) -> None:
+        from ..algebra import derive
+
+        self.rule, self.options, self.variant, self.derived = rule, formula.options, variant, derived
+        self.derivation = derivation or derive(formula.text, sizes)
+        named = self.derivation.inputs
+        for name in named:
+            if name not in rule.inputs and name not in rule.options:
+                raise OptionError(
+                    f"prove: {rule.call} has no input or option {name}, which its formula names: {formula.text}"
+                )
+        self.inputs = [name if name in named else None for name in rule.inputs]
+        while self.inputs and self.inputs[-1] is None:  # a bias that this formula does without
+            self.inputs.pop()
+        self.weights = [name for name in named if name not in rule.inputs]
+        candidates = self.inputs[:1] if isinstance(rule, Loss) else self.inputs
+        self.checked = [name for name in candidates if name in self.derivation.differentiable]
+
+    def run(self, arrays: Mapping[str, Array]) -> Pass:
+        """The closed form."""
+        inputs = [None if name is None else arrays[name] for name in self.inputs]
+        weights = {name: arrays[name] for name in self.weights}
+        Y, saved = self.rule.forward(*inputs, **self.options, **weights)
+
+        def back(dY: Array) -> list[Any]:
+            grads = self.rule.backward(dY, saved)
+            return [grads] if isinstance(self.rule, Loss) else list(grads)
+
+        return Pass(Y, saved, back)
+
+
+class _Tried(NamedTuple):
+    """A case with what a verdict needs to know."""
+
+    instance: _Instance
+    case: Case
+    report: Report | None
+
+
+class _Instance:
+    """One formula at one assignment of sizes: the inputs' values, and what the formula makes of them in float64."""
+
+    def __init__(self, stated: _Stated, fitted: Fit, dtype: np.dtype[Any], rng: np.random.Generator, seed: int) -> None:
+        from ._loops import derivative, evaluate
+
+        self.stated, self.sizes, self.dtype, self.seed = stated, fitted.sizes, dtype, seed
+        derivation = stated.derivation
+        self.arrays: dict[str, Any] = draw_until(derivation, fitted, rng, dtype, stated.weights, self._accepted)
+        text, letters = derivation.formula, derivation.program.sizes
+        self.Y = np.asarray(list(evaluate(text, self.arrays, letters).values())[-1], np.float64)
+        dY = np.asarray(rng.standard_normal(self.Y.shape), dtype)
+        self.dY = dY.astype(np.float64)
+        self.gradients = {
+            name: np.asarray(derivative(text, self.arrays, name, self.dY, letters), np.float64)
+            for name in stated.checked
+        }
+        wide: dict[str, Any] = {name: as_dtype(array, np.float64) for name, array in self.arrays.items()}
+        self.derived = {} if stated.derived else derivation.backward(self.dY, **wide)
+        self.finite = all(np.isfinite(array).all() for array in (self.Y, *self.gradients.values()))
+
+    def _accepted(self, arrays: dict[str, Array]) -> bool:
+        """Whether the closed form takes these values, as targets that have to be probabilities."""
+        try:
+            self.stated.run(arrays)
+        except DataError:
+            return False
+        except Exception:  # shown as a case that is wrong
+            return True
+        return True
+
+    def cases(self, thorough: bool) -> list[_Tried]:
+        """Every layout; ``thorough`` lets `check` also try how the backward pass behaves."""
+        return [self._case(layout, thorough and layout == LAYOUTS[0]) for layout in LAYOUTS]
+
+    def _case(self, layout: str, conduct: bool) -> _Tried:
+        allowed = ALLOWED[self.dtype]
+        value = gradient = numeric = np.inf
+        numeric_allowed, report = allowed, None
+        notes: list[str] = []
+        try:
+            done = self.stated.run(self._laid_out(self.arrays, self.dtype, layout))
+            value = self._apart("Y", done.Y, self.Y, allowed, notes)
+            grads = done.back(self._laid_out({"dY": self.dY}, self.dtype, layout)["dY"])
+            gradient = self._gradients_apart(grads, allowed, notes)
+            report = check_subject(self.subject(layout), seed=self.seed, conduct=conduct)
+        except Exception as error:
+            notes.append(_raised(error))
+        else:
+            numeric, numeric_allowed = self._numeric_apart(report, notes)
+            notes += [f"{name}: {detail}" for name, ok, detail in report.findings if ok is False]
+        case = Case(
+            self.stated.variant,
+            self.sizes,
+            self.dtype.name,
+            layout,
+            value,
+            gradient,
+            allowed,
+            numeric,
+            numeric_allowed,
+            tuple(notes),
+        )
+        return _Tried(self, case, report)
+
+    def _numeric_apart(self, report: Report, notes: list[str]) -> tuple[float, float]:
+        """The relative error against finite differences where it is worst, and what is allowed there."""
+        rounding = SMALL * ALLOWED[self.dtype]
+        worst = (0.0, 0.0)
+        for row in report.rows:
+            difference = abs(row.closed_form - row.numeric)
+            apart_by, allowed = (row.relative, row.allowed)
+            if not row.ok and difference <= rounding:
+                apart_by, allowed = difference, rounding
+            if not apart_by <= allowed and not any(note.startswith(f"d{row.name}") for note in notes):
+                fact = row.note or f"is {row.closed_form:.7g}, by finite differences {row.numeric:.7g}"
+                notes.append(f"d{row.name}{list(row.worst)} {fact}")
+            if not apart_by - allowed <= worst[0] - worst[1] or worst == (0.0, 0.0):
+                worst = (apart_by, allowed)
+        return worst
+
+    def _laid_out(self, arrays: Mapping[str, Array], dtype: Any, layout: str) -> dict[str, Array]:
+        return {name: lay_out(as_dtype(array, dtype), layout) for name, array in arrays.items()}
+
+    def _gradients_apart(self, grads: Sequence[Any], allowed: float, notes: list[str]) -> float:
+        """The largest error of all gradients, against both derivatives of the formula."""
+        found = dict(zip(self.stated.rule.inputs, grads, strict=False))
+        errors = [0.0]
+        for name, exact in self.gradients.items():
+            if found.get(name) is None:
+                notes.append(f"d{name} is missing")
+                return np.inf
+            errors.append(self._apart(f"d{name}", found[name], exact, allowed, notes))
+            if name in self.derived:
+                errors.append(self._apart(f"d{name}", found[name], self.derived[name], allowed, []))
+        return max(errors)
+
+    def _apart(self, name: str, found: Any, expected: Array, allowed: float, notes: list[str]) -> float:
+        """The relative error; where it is too large, a note with both numbers."""
+        error, worst, fact = apart(found, expected, SMALL)
+        if not error <= allowed:
+            notes.append(
+                f"{name} {fact}"
+                if fact
+                else f"{name}{list(worst)} is {np.asarray(found)[worst]:.7g}, by the formula {expected[worst]:.7g}"
+            )
+        return error
+
+    def subject(self, layout: str, by_formula: bool = False) -> Subject:
+        """The closed form for `check`, its inputs laid out; or its forward beside the formula's gradients."""
+        stated, rule = self.stated, self.stated.rule
+        arrays = self._laid_out(self.arrays, self.dtype, layout)
+
+        def run(*inputs: Any) -> Pass:
+            floating = next(a.dtype for a in inputs if a is not None and a.dtype.kind == "f")
+            named: dict[str, Any] = {name: a for name, a in zip(stated.inputs, inputs, strict=True) if name is not None}
+            named.update({name: as_dtype(arrays[name], floating) for name in stated.weights})
+            if layout != LAYOUTS[0]:  # there they are handed on, so that changes to them are seen
+                named = {name: lay_out(a, layout) for name, a in named.items()}
+            done = stated.run(named)
+
+            def back(dY: Array) -> list[Any]:
+                if by_formula:
+                    found = stated.derivation.backward(dY, **named)
+                    return [None if name is None else found.get(name) for name in stated.inputs]
+                grads = done.back(dY if layout == LAYOUTS[0] else lay_out(np.asarray(dY), layout))
+                return [*grads, *[None] * len(stated.inputs)][: len(stated.inputs)]
+
+            return Pass(done.Y, done.saved, back)
+
+        checked = tuple(i for i, name in enumerate(stated.inputs) if name in stated.checked)
+        inputs = tuple(None if name is None else arrays[name] for name in stated.inputs)
+        names = tuple(rule.inputs[: len(inputs)])
+        return Subject(rule.call, names, inputs, checked, lambda *given: run(*given).Y, run, rule.formula)
+
+
+def apart(found: Any, expected: Array, least: float = 0.0) -> tuple[float, tuple[int, ...], str]:
+    """The largest difference relative to the largest entry, or to ``least`` if that is more; where; why no number."""
+    array = np.asarray(found)
+    if array.shape != expected.shape:
+        return np.inf, (), f"has the shape {array.shape}, by the formula {expected.shape}"
+    if array.dtype.kind not in "fiu":
+        return np.inf, (), f"has the dtype {array.dtype}"
+    if array.size == 0:
+        return 0.0, (), ""
+    difference = np.asarray(np.abs(array.astype(np.float64) - expected))
+    difference[np.isnan(difference)] = np.inf
+    worst = tuple(int(i) for i in np.unravel_index(np.argmax(difference), difference.shape))
+    largest = max(float(np.max(np.abs(expected))), least)
+    return float(difference[worst]) / (largest or 1.0), worst, ""
+
+
+def _raised(error: Exception) -> str:
+    """An exception with the last line of code that it came through outside of xwb."""
+    room = str(Path(__file__).resolve().parents[1])
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(room)]
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"raised {type(error).__name__}: {' '.join(str(error).split())}{where}"
+
+
+def _said(sizes: Mapping[str, Size]) -> str:
+    return ", ".join(f"{name} = {size}" for name, size in sizes.items())
+
+
+# -- which corner is the odd one out -----------------------------------------------------------------------------------
+
+
+def _verdict(tried: Sequence[_Tried]) -> Verdict:
+    """What is wrong with one formula and its closed form, from all its cases."""
+    wrong = [one for one in tried if not one.case.ok]
+    first = wrong[0]
+    where = _where([one.case for one in wrong], [one.case for one in tried if one.case.ok])
+    key, sentence = _odd_one_out(first)
+    details = [f"first at {_said(first.case.sizes) or 'this size'}, {first.case.dtype}, {first.case.layout}:"]
+    details += first.case.notes
+    if first.report is not None:
+        details += [f"d{tensor}: {because}" for tensor, _, because in first.report.diagnosis]
+    return Verdict(first.case.variant, key, f"{sentence} {where}", tuple(details))
+
+
+def _odd_one_out(first: _Tried) -> tuple[str, str]:
+    value, gradient, numeric = first.case.agrees
+    if first.report is None:
+        return "raised", "The closed form raised an error."
+    if first.instance.derived:
+        for name, exact in first.instance.gradients.items():
+            if apart(first.instance.derived[name], exact, SMALL)[0] > DERIVED_ALLOWED:
+                return "derive", f"derive is wrong about d{name}: its gradient is not the formula's derivative."
+    match value, gradient, numeric:
+        case True, True, True:
+            return "conduct", "All three agree, but the backward pass does not behave."
+        case True, False, _ if _forward_follows(first):
+            less = ", by less than finite differences resolve" if numeric else ""
+            return "closed form", (
+                "The closed form is wrong: formula and finite differences agree, its backward is the odd one "
+                f"out{less}."
+            )
+        case True, True, False:
+            return "finite difference", "Closed form and formula agree, and finite differences with neither."
+        case True, False, True:
+            return "formula", (
+                "The formula has another derivative than this layer: closed form and finite differences agree."
+            )
+        case False, True, True:
+            return "formula", (
+                "The forward is not the formula's value, and the gradients agree all the same: they differ by what "
+                "does not depend on the inputs."
+            )
+        case False, False, True:
+            return "formula", (
+                "The forward is not the formula's value. Closed form and finite differences agree: the formula is not "
+                "this layer's."
+            )
+        case False, True, False:
+            return "forward", (
+                "The forward is not the formula's value. The backward is the formula's derivative: the forward is "
+                "wrong."
+            )
+    told = "" if value else "The forward is not the formula's value. "
+    return "all", f"{told}No two of formula, closed form and finite differences agree."
+
+
+def _forward_follows(first: _Tried) -> bool:
+    """Whether finite differences of the forward are the formula's derivative."""
+    instance, case = first.instance, first.case
+    subject = instance.subject(case.layout, by_formula=True)
+    return all(row.ok for row in check_subject(subject, seed=instance.seed, conduct=False).rows)
+
+
+def _where(wrong: Sequence[Case], right: Sequence[Case]) -> str:
+    """What the wrong cases have in common that the right ones do not all have."""
+    if not right:
+        return "Wrong in every case."
+    common = []
+    for name, word in (("dtype", "in"), ("layout", "for inputs that are")):
+        values = dict.fromkeys(getattr(case, name) for case in wrong)
+        if not set(values) >= {getattr(case, name) for case in right}:
+            common.append(f"{word} {' or '.join(values)}")
+    common += [
+        f"where {letter} is 1"
+        for letter in wrong[0].sizes
+        if all(_is_one(case, letter) for case in wrong) and not all(_is_one(case, letter) for case in right)
+    ]
+    for letter in wrong[0].sizes:
+        if all(_is_one(case, letter) for case in right) and not any(_is_one(case, letter) for case in wrong):
+            return f"Wrong except where {letter} is 1."
+    if common:
+        return f"Wrong only {', '.join(common)}."
+    return f"Wrong in {len(wrong)} of {len(wrong) + len(right)} cases."
+
+
+def _is_one(case: Case, letter: str) -> bool:
+    size = case.sizes.get(letter)
+    return size == 1 or (isinstance(size, tuple) and 1 in size)
