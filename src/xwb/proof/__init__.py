@@ -1,8 +1,11 @@
 """Checks of a backward pass against measurements that do not know it."""
 
+from ._call import Inputs, inputs_of
 from ._check import check, check_subject
+from ._grade import Grade, Part, grade, match
 from ._operands import operands
 from ._prove import Case, Formula, Proof, Verdict, prove
+from ._reference import load, reference
 from ._report import Diagnosis, Finding, Report, Row
 from ._subject import Pass, Subject, in_order, parameter_names
 
@@ -11,6 +14,9 @@ __all__ = [
     "Diagnosis",
     "Finding",
     "Formula",
+    "Grade",
+    "Inputs",
+    "Part",
     "Pass",
     "Proof",
     "Report",
@@ -19,8 +25,13 @@ __all__ = [
     "Verdict",
     "check",
     "check_subject",
+    "grade",
     "in_order",
+    "inputs_of",
+    "load",
+    "match",
     "operands",
     "parameter_names",
     "prove",
+    "reference",
 ]

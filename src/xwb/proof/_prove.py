@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core import Array, DataError, Layer, Loss, OptionError, ProofError
 from ._check import check_subject
+from ._compare import ALLOWED, SMALL, apart
 from ._operands import LAYOUTS, as_dtype, draw_until, lay_out, several_sizes
 from ._report import WIDTH, Report
 from ._subject import Pass, Subject
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
 
 Provable: TypeAlias = "Layer | Loss | Derivation"
 
-# How far the closed form may lie from the formula, relative to the largest entry. float64: sums of a hundred terms
-# leave 1e-14; the rest is room for cancellation, and far below every mistake that is not rounding. float32: unit
-# roundoff 6e-8, for the same sums where they cancel to a tenth.
-ALLOWED: dict[np.dtype[Any], float] = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): 1e-4}
-# Inputs and dY are of size one: a tensor that is smaller than this throughout is what terms that cancel leave.
-SMALL = 1e-2
+DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 # The exact derivative and that of `derive`, both in float64.
 DERIVED_ALLOWED = 1e-9
 
@@ -223,7 +219,7 @@ def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int 
         rng = np.random.default_rng(seed)
         tried: list[_Tried] = []
         for number, fitted in enumerate(several_sizes(stated.derivation)):
-            for dtype in ALLOWED:
+            for dtype in DTYPES:
                 instance = _Instance(stated, fitted, dtype, rng, seed)
                 if instance.finite:
                     tried += instance.cases(thorough=number == 0)
@@ -430,22 +426,6 @@ class _Instance:
         inputs = tuple(None if name is None else arrays[name] for name in stated.inputs)
         names = tuple(rule.inputs[: len(inputs)])
         return Subject(rule.call, names, inputs, checked, lambda *given: run(*given).Y, run, rule.formula)
-
-
-def apart(found: Any, expected: Array, least: float = 0.0) -> tuple[float, tuple[int, ...], str]:
-    """The largest difference relative to the largest entry, or to ``least`` if that is more; where; why no number."""
-    array = np.asarray(found)
-    if array.shape != expected.shape:
-        return np.inf, (), f"has the shape {array.shape}, by the formula {expected.shape}"
-    if array.dtype.kind not in "fiu":
-        return np.inf, (), f"has the dtype {array.dtype}"
-    if array.size == 0:
-        return 0.0, (), ""
-    difference = np.asarray(np.abs(array.astype(np.float64) - expected))
-    difference[np.isnan(difference)] = np.inf
-    worst = tuple(int(i) for i in np.unravel_index(np.argmax(difference), difference.shape))
-    largest = max(float(np.max(np.abs(expected))), least)
-    return float(difference[worst]) / (largest or 1.0), worst, ""
 
 
 def _raised(error: Exception) -> str:
