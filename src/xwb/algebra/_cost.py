@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core import unknown
 from ._contract import plan
 from ._expr import Affine, Apply, Compare, Delta, Index, Power, Range, Read, Reduce, SizeOf, Slope, Term, Where, walk
 from ._ranges import Sizes, needed, reach, solve
-from ._read import unknown
 from ._text import pointed
 from ._tree import LEADING
 

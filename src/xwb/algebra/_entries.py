@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..core import FormulaError
+from ..core import FormulaError, unknown
 from ._access import OutOfBounds
 from ._expr import Affine, Apply, Compare, Delta, Expr, Index, Place, Power, Range, Read, Reduce, SizeOf, Value, Where
 from ._page import in_order
 from ._ranges import Sizes, needed, reach, solve
-from ._read import Statement, unknown
+from ._read import Statement
 from ._text import pointed
 from ._tree import LEADING, Span
 

@@ -7,10 +7,9 @@ write both readings.
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -568,9 +567,3 @@ class _Reader:
             node.span,
             more=["for example X[2*p+3*r-1], X[size(n)-1-n], X[k[i], m] with an integer input k"],
         )
-
-
-def unknown(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean X?)"`` where a known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]}?)" if near else ""

@@ -5,6 +5,7 @@ from ._check import check, check_subject
 from ._grade import Grade, Part, grade, match
 from ._operands import operands
 from ._prove import Case, Formula, Proof, Verdict, prove
+from ._raised import own_line, raised
 from ._reference import load, reference
 from ._report import Diagnosis, Finding, Report, Row
 from ._subject import Pass, Subject, in_order, parameter_names
@@ -31,7 +32,9 @@ __all__ = [
     "load",
     "match",
     "operands",
+    "own_line",
     "parameter_names",
     "prove",
+    "raised",
     "reference",
 ]

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ..core import Layer, Loss, OptionError
+from ..core import Layer, Loss, OptionError, unknown
 from ._subject import Checkable
 
 
@@ -34,7 +34,10 @@ class Inputs(NamedTuple):
         """Raises `OptionError` for a name that is no input."""
         for name in names:
             if name not in self.names:
-                raise OptionError(f"{self.call} has no input {name}; its inputs: {', '.join(self.names) or 'none'}")
+                raise OptionError(
+                    f"{self.call} has no input {name}{unknown(name, self.names)}; its inputs: "
+                    f"{', '.join(self.names) or 'none'}"
+                )
 
 
 def inputs_of(layer: Checkable) -> Inputs:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,6 +13,7 @@ from ..core import Array, DataError, Layer, Loss, OptionError, ProofError
 from ._check import check_subject
 from ._compare import ALLOWED, SMALL, apart
 from ._operands import LAYOUTS, as_dtype, draw_until, lay_out, several_sizes
+from ._raised import own_line, raised
 from ._report import WIDTH, Report
 from ._subject import Pass, Subject
 from ._written import columns, plain
@@ -204,9 +203,12 @@ def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int 
         OptionError: there is no formula; or it names what is neither an input nor an option.
         FormulaError: the formula cannot be read, or does not say some size.
     """
-    from ..algebra import Derivation
+    from ..algebra import Derivation, derive
 
-    rule, derivation = (layer.layer(), layer) if isinstance(layer, Derivation) else (layer, None)
+    derivation = layer if isinstance(layer, Derivation) else None
+    if derivation is not None and sizes:
+        derivation = derive(derivation.formula, {**derivation.program.sizes, **sizes})
+    rule = derivation.layer() if derivation is not None else layer
     if not isinstance(rule, Layer | Loss) or not rule.formula:
         raise OptionError(_without_formula(layer))
     derived = isinstance(rule, Layer) and rule.derived
@@ -339,7 +341,8 @@ class _Instance:
             gradient = self._gradients_apart(grads, allowed, notes)
             report = check_subject(self.subject(layout), seed=self.seed, conduct=conduct)
         except Exception as error:
-            notes.append(_raised(error))
+            line = own_line(error)
+            notes.append(raised(error) + (f" ({line})" if line else ""))
         else:
             numeric, numeric_allowed = self._numeric_apart(report, notes)
             notes += [f"{name}: {detail}" for name, ok, detail in report.findings if ok is False]
@@ -426,14 +429,6 @@ class _Instance:
         inputs = tuple(None if name is None else arrays[name] for name in stated.inputs)
         names = tuple(rule.inputs[: len(inputs)])
         return Subject(rule.call, names, inputs, checked, lambda *given: run(*given).Y, run, rule.formula)
-
-
-def _raised(error: Exception) -> str:
-    """An exception with the last line of code that it came through outside of xwb."""
-    room = str(Path(__file__).resolve().parents[1])
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(room)]
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"raised {type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def _said(sizes: Mapping[str, Size]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 from collections.abc import Mapping
 from os import PathLike
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, DataError
+from ..core import Array, DataError, unknown
 from ._call import Inputs, inputs_of
 from ._compare import ALLOWED
 from ._grade import Grade, Part, part
@@ -98,11 +97,9 @@ def _refuse(source: str, arrays: Mapping[str, Array], inputs: Inputs, output: st
     holds = f"it holds {', '.join(arrays) or 'nothing'}"
     for name, array in arrays.items():
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            meant = f"; {close[0]} is close" if close else ""
             raise DataError(
                 f"{source} holds {name}, which is neither an input of {inputs.call}, nor {output}, d{output}, nor a "
-                f"gradient{meant}"
+                f"gradient{unknown(name, known)}"
             )
         if array.dtype.kind not in "fiu":
             raise DataError(f"{source}: {name} holds {array.dtype}, and numbers are expected")
