@@ -12,7 +12,7 @@ import click
 
 from ._load import load, spec, users_code
 from ._output import say
-from ._sizes import integers_by_name, shapes_by_name, sizes_by_letter
+from ._sizes import integers_by_name, shapes_by_name, sizes_by_letter, typed_sizes
 
 EXAMPLES = """\b
 Examples:
@@ -83,7 +83,7 @@ def check(
         inputs = proof.inputs_of(_no_function(layer, target))
         inputs.refuse_unknown([*shapes, *integers, *positive])
         result: Any
-        with users_code():
+        with users_code(), typed_sizes():
             if reference is not None:
                 result = proof.reference(layer, reference)
             else:

@@ -12,7 +12,7 @@ import click
 
 from ._load import load, spec
 from ._output import say
-from ._sizes import sizes_by_letter
+from ._sizes import sizes_by_letter, typed_sizes
 
 PARTS = ("value", "gradient", "numeric")
 EXAMPLES = """\b
@@ -47,7 +47,8 @@ def prove(targets: tuple[str, ...], everything: bool, sizes: dict[str, Any] | No
     if "=" in targets:  # an unquoted formula, which the shell took apart
         targets = (" ".join(targets),)
     tell: Callable[[str], None] = (lambda text: None) if as_json else say
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+    quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with quiet, typed_sizes():
         layers = list(_public()) if everything else [_layer(target, sizes) for target in targets]
         if everything:
             tell(_line("", "formulas", "cases", *(f"{part} {bits}" for bits in (64, 32) for part in PARTS)))

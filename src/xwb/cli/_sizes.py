@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -54,6 +56,20 @@ def integers_by_name(
         _once(match[1], integers)
         integers[match[1]] = (_shape(match[1], match[2]), int(match[3]))
     return integers
+
+
+@contextlib.contextmanager
+def typed_sizes() -> Iterator[None]:
+    """What a message tells to type in Python, ``sizes={'r': 2}``, as it is typed here."""
+    from ..core import FormulaError
+
+    def option(call: re.Match[str]) -> str:
+        return f"--sizes {call[1].replace(': ', '=').replace(chr(39), '').replace(', ', ',')}"
+
+    try:
+        yield
+    except FormulaError as error:
+        raise FormulaError(re.sub(r"sizes=\{([^{}]*)\}", option, str(error))) from None
 
 
 def _once(name: str, found: dict[str, Any]) -> None:

@@ -90,5 +90,7 @@ def one_dtype(call: str, **operands: Any) -> np.dtype[Any]:
 
 def unknown(name: str, known: Iterable[str]) -> str:
     """``" (did you mean X?)"`` where a known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    known = list(known)
+    near = [one for one in known if one.casefold() == name.casefold()]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" (did you mean {near[0]}?)" if near else ""

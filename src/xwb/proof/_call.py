@@ -51,9 +51,9 @@ def inputs_of(layer: Checkable) -> Inputs:
             raise OptionError(f"a pair is (forward, backward), two functions; got {layer!r}")
         return _of_function(layer[0])
     if isinstance(layer, Layer | Loss):
-        found = _of_function(layer._forward)
-        required = found.required if found.names == layer.inputs else len(layer.inputs)
-        return Inputs(layer.call, layer.inputs, required)
+        parameters = list(inspect.signature(layer._forward).parameters.values())
+        optional = sum(p.default is not p.empty for p in parameters if p.name in layer.inputs)
+        return Inputs(layer.call, layer.inputs, len(layer.inputs) - optional)
     from ..algebra import Derivation
 
     if isinstance(layer, Derivation):
@@ -67,6 +67,8 @@ def _of_function(function: Any) -> Inputs:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some built-in functions have no signature
         parameters = []
+    if not parameters or any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        raise OptionError(f"{name} does not name its inputs; type  def {name}(X, W): …  so that they can be told apart")
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names = tuple(p.name for p in positional)
     required = sum(p.default is p.empty for p in positional)

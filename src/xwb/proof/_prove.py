@@ -234,9 +234,11 @@ def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int 
 
 
 def _without_formula(layer: Any) -> str:
-    what = f"{layer.call} has none" if isinstance(layer, Layer | Loss) else f"this has none: {layer!r}"
+    what = (
+        layer.call if isinstance(layer, Layer | Loss) else "a pair" if isinstance(layer, tuple | list) else repr(layer)
+    )
     return (
-        f"prove takes a layer, a loss or a derivation, with a formula, and {what}; without a formula type  "
+        f"prove takes a layer, a loss or a derivation, with a formula, and {what} has none; without one type  "
         'xwb.check(…), and to hold a pair against one type  xwb check FILE.py:NAME --against "Y[n,m] = …"'
     )
 

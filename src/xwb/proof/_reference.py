@@ -70,17 +70,19 @@ def load(path: str | PathLike[str]) -> dict[str, Array]:
         DataError: it is missing or no such file, or holds something other than numbers.
     """
     name = Path(path).name
+    arrays: dict[str, Array] | None = None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise DataError(
-                    f"{name} holds one array; a .npz file is expected, as np.savez({name!r}, X=X) writes it"
-                )
-            return {key: stored[key] for key in stored.files}
+        stored = np.load(path, allow_pickle=False)
+        if not isinstance(stored, np.ndarray):
+            with stored:
+                arrays = {key: stored[key] for key in stored.files}
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{name} cannot be read as a .npz file of numbers: {error}") from None
+    if arrays is None:
+        raise DataError(f"{name} holds one array; a .npz file is expected, as np.savez('FILE.npz', X=X) writes it")
+    return arrays
 
 
 def _part(name: str, found: Any, stored: Array) -> Part:
