@@ -135,13 +135,15 @@ def _assigned(open_: Mapping[str, Slot], sizes: Sequence[int], axes: int = 2) ->
 def _grown(derivation: Derivation, sizes: Mapping[str, Size], may_grow: Collection[str], shapes: Shapes | None) -> Fit:
     """The shapes for sizes; those that may grow do, until every index has a value."""
     open_ = algebra.slots(derivation)
+    refused: FormulaError | None = None
     for more in range(LARGER):
         step = {name: {"follows": more, "free": 5 * more}.get(open_[name].kind, 0) for name in may_grow}
         grown = {name: size + step.get(name, 0) if isinstance(size, int) else size for name, size in sizes.items()}
         try:
             return algebra.fit(derivation, grown, shapes)
         except FormulaError as error:
-            refused = error
+            refused = refused or error
+    assert refused is not None
     raise refused
 
 
