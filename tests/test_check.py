@@ -125,9 +125,9 @@ class TestRoundingDoesNotHideMistakes:
         assert [row.ok for row in xwb.check(mean, big, W, b).rows] == [True, True, False]
 
     def test_a_large_constant(self):
-        assert xwb.check((lambda X: X + 1e12, lambda dY, X: dY), X).ok
+        assert xwb.check((lambda X: X + 1e12, lambda dY, X: 1 * dY), X).ok
         assert not xwb.check((lambda X: X + 1e12, lambda dY, X: -dY), X).ok
-        assert xwb.check((lambda X: X + 1e6, lambda dY, X: dY), X).ok
+        assert xwb.check((lambda X: X + 1e6, lambda dY, X: 1 * dY), X).ok
         assert not xwb.check((lambda X: X + 1e6, lambda dY, X: 1.1 * dY), X).ok
 
     def test_small_rows_beside_large_ones(self):
@@ -166,7 +166,7 @@ def test_a_backward_that_changes_its_input_is_caught_and_the_callers_array_stays
     report = xwb.check((lambda X: X**2, zeroing), ones)
     assert (ones == 1).all()
     assert not report.ok
-    assert "backward changed this input" in str(report)
+    assert "nothing changed: backward changed X" in str(report)
 
 
 def test_an_integer_value_and_an_empty_report_prove_nothing():

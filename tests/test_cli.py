@@ -202,8 +202,9 @@ def test_divergence_is_an_exit_code_of_1(tmp_path, monkeypatch, capsys):
 def test_a_gradient_that_disagrees_stops_everything(tmp_path, monkeypatch, capsys):
     check = xwb.proof.check
 
-    def planted(layer, *arrays):
-        return check((lambda *a: layer(*a)[0], lambda dY, *a: [2 * g for g in layer(*a)[1](dY)]), *arrays)
+    def planted(layer, *arrays, conduct):
+        pair = (lambda *a: layer(*a)[0], lambda dY, *a: [2 * g for g in layer(*a)[1](dY)])
+        return check(pair, *arrays, conduct=conduct)
 
     monkeypatch.setattr(xwb.proof, "check", planted)
     monkeypatch.chdir(tmp_path)
@@ -341,7 +342,7 @@ def test_nohup_is_respected(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_before_training_leaves_nothing(tmp_path, monkeypatch, capsys, number):
     before = signal.getsignal(number)
-    monkeypatch.setattr(xwb.proof, "check", lambda *args: os.kill(os.getpid(), number))
+    monkeypatch.setattr(xwb.proof, "check", lambda *args, conduct: os.kill(os.getpid(), number))
     monkeypatch.chdir(tmp_path)
     assert main(QUICK) == 130
     assert capsys.readouterr().err == "xwb: interrupted\n"

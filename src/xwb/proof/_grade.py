@@ -13,7 +13,7 @@ import numpy as np
 from .. import algebra
 from ..core import Array, OptionError, ProofError
 from ._check import check_subject
-from ._compare import ALLOWED, SMALL, apart
+from ._apart import ALLOWED, SMALL, apart
 from ._operands import as_derivation, as_dtype
 from ._report import WIDTH, Diagnosis
 from ._subject import Checkable, Pass, Subject, subject_of

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core import Array, DataError, Layer, Loss, OptionError, ProofError
 from ._check import check_subject
-from ._compare import ALLOWED, SMALL, apart
+from ._apart import ALLOWED, SMALL, apart
 from ._operands import LAYOUTS, as_dtype, draw_until, lay_out, several_sizes
 from ._raised import own_line, raised
 from ._report import WIDTH, Report

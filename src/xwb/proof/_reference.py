@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import Array, DataError, unknown
 from ._call import Inputs, inputs_of
-from ._compare import ALLOWED
+from ._apart import ALLOWED
 from ._grade import Grade, Part, part
 from ._subject import Checkable, subject_of
 

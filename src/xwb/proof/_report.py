@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,14 +26,17 @@ class Row(NamedTuple):
     allowed: float
     worst: tuple[int, ...]  # the entry
     note: str = ""
-    method: str = ""  # how the numeric value was found, and why so
+    method: str = ""  # how the numeric values were found, and why so
+    entries: int = 0  # compared one by one
+    directions: int = 0  # random ones, in which all entries move at once
+    miss: float | None = None  # with `==` on whole numbers too: the probability that a wrong gradient passes, at most
     evaluations: int = 0  # forward passes spent on it
-    kinks: int = 0  # entries at which the function has no derivative, compared beside the point given
+    kinks: int = 0  # entries that were not compared, for the function has a kink there
 
     @property
     def ok(self) -> bool:
         """Whether the two agree."""
-        return self.relative <= self.allowed  # False for a NaN
+        return bool(self.relative <= self.allowed)  # False for a NaN
 
 
 class Finding(NamedTuple):
@@ -61,6 +64,7 @@ class Report:
         rows: one `Row` per gradient.
         findings: one `Finding` for each other way in which a backward pass goes wrong.
         diagnosis: one `Diagnosis` for each gradient that is wrong.
+        kinks: outputs that have a kink at the inputs given; the gradients were then checked beside them.
     """
 
     def __init__(
@@ -70,12 +74,14 @@ class Report:
         rows: Sequence[Row],
         findings: Sequence[Finding] = (),
         diagnosis: Sequence[Diagnosis] = (),
+        kinks: int = 0,
     ) -> None:
         self.call = call
         self.dtype = dtype
         self.rows = list(rows)
         self.findings = list(findings)
         self.diagnosis = list(diagnosis)
+        self.kinks = kinks
 
     @property
     def ok(self) -> bool:
@@ -137,12 +143,7 @@ class Report:
             sentences = [f"{' and '.join(right)} agree{'s' * (len(right) == 1)}." if right else "None agrees."]
         else:
             sentences = [f"{', '.join(right)}: closed form and finite difference agree."]
-        sentences += [
-            f"{row.name}: {row.kinks} {'entry' if row.kinks == 1 else 'entries'} at a kink, where no derivative "
-            "exists; compared beside it."
-            for row in self.rows
-            if row.kinks
-        ]
+        sentences += self._coverage()
         sentences += [f"d{tensor}: {sentence}" for tensor, _, sentence in self.diagnosis]
         sentences += [f"Wrong: {name}: {detail}" for name, _, detail in self._faults]
         held = [finding.name for finding in self.findings if finding.ok]
@@ -153,8 +154,26 @@ class Report:
             sentences.append(f"Not tried: {', '.join(left)}.")
         return [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH, subsequent_indent="    ")]
 
+    def _coverage(self) -> Iterator[str]:
+        """What was compared: entries, directions, whole numbers, kinks."""
+        compared = [row for row in self.rows if row.method]
+        for row in compared:
+            if row.entries < math.prod(row.shape) and not row.kinks and row.ok:
+                yield f"{row.name}: {row.entries:,} entries one by one, and all at once in {row.directions} directions."
+        whole = [row for row in compared if row.miss is not None]
+        if whole:
+            names, miss = ", ".join(row.name for row in whole), max(row.miss or 0 for row in whole)
+            yield f"{names}: == on whole numbers too, which a wrong gradient passes with a probability of {miss:.0e}."
+        if self.kinks:
+            outputs = "output has" if self.kinks == 1 else "outputs have"
+            yield f"{self.kinks} {outputs} a kink at these inputs, so all was checked a little beside them."
+        for row in compared:
+            if row.kinks:
+                entries = "entry" if row.kinks == 1 else "entries"
+                yield f"{row.name}: {row.kinks} {entries} left out, where Y has a kink."
+
     def to_json(self) -> str:
-        """The report as a JSON object: call, dtype, ok, rows, findings, diagnosis; null for what is not finite."""
+        """The report as a JSON object: call, dtype, ok, rows, findings, kinks, diagnosis; null where not finite."""
 
         def plain(value: Any) -> Any:
             return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -168,6 +187,7 @@ class Report:
                     {**{key: plain(value) for key, value in row._asdict().items()}, "ok": row.ok} for row in self.rows
                 ],
                 "findings": [finding._asdict() for finding in self.findings],
+                "kinks": self.kinks,
                 "diagnosis": [diagnosis._asdict() for diagnosis in self.diagnosis],
             },
             allow_nan=False,

@@ -56,10 +56,7 @@ def subject_of(layer: Checkable, arrays: Sequence[Any], options: Mapping[str, An
             raise OptionError(f"check takes NumPy arrays, and this is {library}'s; type  {adapter}.check(…)")
     inputs = tuple(None if array is None else np.asarray(array) for array in arrays)
     rule = layer if isinstance(layer, Layer | Loss | tuple | list) else _derived(layer)
-    if isinstance(rule, Layer | Loss):
-        subject = _of_rule(rule, inputs, options)
-    else:
-        subject = _of_pair(rule, inputs, options)
+    subject = _of_rule(rule, inputs, options) if isinstance(rule, Layer | Loss) else _of_pair(rule, inputs, options)
     checked = tuple(i for i in subject.checked if i < len(inputs) and _is_floating(inputs[i]))
     if not checked:
         raise OptionError(f"check: {subject.call} has no float32 or float64 input among these, so no gradient to check")

@@ -14,7 +14,7 @@ ENTRIES_READ = 2**29  # by the check of one parameter, about: its sample times t
 
 
 class GradientProblem(NamedTuple):
-    """What ``xwb.check(layer, *params)`` takes."""
+    """What ``xwb.check(layer, *params, conduct=False)`` takes: sampled parameters are shared between its calls."""
 
     layer: Layer  # from the parameters to the loss on a batch
     params: list[Array]  # float64: each whole, or a vector of the entries that stand for it

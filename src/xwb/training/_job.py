@@ -92,7 +92,7 @@ class DigitsJob:
 
         job = DigitsJob(DigitsOptions(seed=1))
         problem = job.gradient_problem()
-        check = xwb.check(problem.layer, *problem.params)
+        check = xwb.check(problem.layer, *problem.params, conduct=False)
         for epoch in job.run("runs/digits-seed1"):
             print(epoch.number, epoch.validation.accuracy)
         print(job.test.accuracy)

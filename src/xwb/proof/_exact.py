@@ -1,0 +1,80 @@
+"""Gradients of polynomials with whole coefficients, at whole numbers: no rounding, so that ``==`` decides."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core import Array
+from ._difference import STENCILS, Probe
+from ._subject import Pass, Subject
+
+DIRECTIONS = 4
+# Entries from −r to r; smaller ones where the sums would leave the whole numbers that float64 holds.
+RANGES = (64, 16, 4, 2)
+LARGEST = 2.0**48  # leaves room for what is larger on the way to a sum than the sum
+HIGHEST_DEGREE = 4
+
+
+class Exact(NamedTuple):
+    """The outcome for one input: ``ok`` is None where the function or its gradient leaves the whole numbers."""
+
+    ok: bool | None
+    miss: float = 1.0  # the probability that a wrong gradient passes, at most
+    evaluations: int = 0
+
+
+def exact(probe: Probe, i: int, rng: np.random.Generator) -> Exact:
+    """Compare ⟨dY, J v⟩ with ⟨Jᵀ dY, v⟩ for whole x, dY and v, by ``==``.
+
+    A gradient that is wrong at x differs from the right one by a vector e ≠ 0, and a v with entries drawn from a set S
+    has ⟨e, v⟩ = 0 with a probability of at most 1/|S| (Schwartz 1980, Zippel 1979).
+    """
+    degree = probe.degree(i)
+    if degree is None or degree > HIGHEST_DEGREE or not probe.wide:
+        return Exact(None)
+    order = max(2, degree + degree % 2)
+    spent = 0
+    for r in RANGES:
+        outcome = _attempt(probe.subject, i, order, r, rng)
+        spent += 1 + DIRECTIONS * order
+        if outcome is not None:
+            return Exact(outcome, (2 * r + 1.0) ** -DIRECTIONS, spent)
+    return Exact(None, evaluations=spent)
+
+
+def _attempt(subject: Subject, i: int, order: int, r: int, rng: np.random.Generator) -> bool | None:
+    def whole(shape: tuple[int, ...]) -> Array:
+        return rng.integers(-r, r, shape, endpoint=True).astype(np.float64)
+
+    arrays = [whole(a.shape) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in subject.arrays]
+    try:
+        with np.errstate(all="ignore"):
+            done: Pass = subject.run(*arrays)
+            dY = whole(np.shape(done.Y))
+            grad = np.asarray(done.back(dY)[i])
+            if grad.shape != arrays[i].shape or not _is_whole(grad):
+                return None
+            agree = []
+            for _ in range(DIRECTIONS):
+                v = whole(arrays[i].shape)
+                multiple = 60 if order == 6 else 12 if order == 4 else 2
+                change: Array | float = 0.0
+                for k, c in enumerate(STENCILS[order], 1):
+                    up, down = (subject.value(*arrays[:i], arrays[i] + s * k * v, *arrays[i + 1 :]) for s in (1, -1))
+                    if not (_is_whole(up) and _is_whole(down)):
+                        return None
+                    change = change + round(multiple * c) * (up - down)
+                left, right = np.sum(dY * change), multiple * np.sum(grad * v)
+                if not (np.sum(np.abs(dY * change)) < LARGEST and multiple * np.sum(np.abs(grad * v)) < LARGEST):
+                    return None
+                agree.append(bool(left == right))
+    except Exception:  # whole numbers need not be in the function's domain
+        return None
+    return all(agree)
+
+
+def _is_whole(values: object) -> bool:
+    array = np.asarray(values)
+    return bool(array.dtype == np.float64 and np.isfinite(array).all() and (array == np.rint(array)).all())
