@@ -41,12 +41,14 @@ def gathered(dY, E, k):
     np.add.at(dE, k, dY)
     return dE, None
 
-def log(x, s):
-    assert (x > 0).all()
-    return s * np.log(x)
+def scaled(x, s):
+    seen.append(x)
+    return s * x
 
-def dlog(dY, x, s):
-    return s * dY / x, np.sum(dY * np.log(x))
+def dscaled(dY, x, s):
+    return s * dY, np.sum(dY * x)
+
+seen = []
 
 def square(X):
     return X * X, X
@@ -99,7 +101,7 @@ def check(*args, capfd):
         ["layer.py", "--shape", "X=4,3", "--shape", "W=3,2", "--shape", "b=2", "--dtype", "float32"],
         ["layer.py:pair", "--shape", "X=4, 3", "--shape", "W=3,2", "--seed", "7"],
         ["layer.py:gather,gathered", "--shape", "E=6,2", "--integers", "k=9:6"],
-        ["layer.py:log,dlog", "--shape", "x=5", "--positive", "x", "--shape", "s="],
+        ["layer.py:scaled,dscaled", "--shape", "x=5", "--shape", "s="],
         ["layer.py:quadratic"],
         ["layer.py:quadratic", "--shape", "X=2,3,4"],
         ["layer.py:table"],
@@ -127,6 +129,13 @@ def test_from_elsewhere(folder, capfd, monkeypatch):
 def test_shapes_that_follow_from_a_formula(folder, capfd):
     _, out, _ = check("layer.py:table", "--shape", "E=9,2", capfd=capfd)
     assert "(9, 2)" in out
+
+
+def test_positive_values(folder, capfd):
+    for more, signs in ([], {True, False}), (["--positive", "x"], {True}):
+        sys.modules.pop("layer", None)
+        assert check("layer.py:scaled,dscaled", "--shape", "x=50", "--shape", "s=", *more, capfd=capfd)[0] == 0
+        assert set(np.asarray(sys.modules["layer"].seen[0]) > 0) == signs
 
 
 def test_wrong(folder, capfd):
@@ -293,11 +302,12 @@ def test_all(capfd, monkeypatch):
     assert len(rows) == len(rules) + 1
     assert all(any(line.startswith(rule.call) for line in rows) for rule in rules)
     assert f"All {len(rows)}: formula, closed form and finite differences agree in" in out
-    wrong = xwb.Layer("relu", "Y[...] = X[...]", *((relu := xwb.relu)._forward, relu._backward))
-    monkeypatch.setattr(xwb, "relu", wrong)
+    monkeypatch.setattr(xwb, "__all__", ["relu", "tanh"])
+    monkeypatch.setattr(xwb, "relu", xwb.Layer("relu", "Y[...] = X[...]", *((r := xwb.relu)._forward, r._backward)))
     code, out, _ = prove("--all", capfd=capfd)
     assert code == 1
-    assert f"1 of {len(rows)} is wrong." in out
+    assert "1 of 3 is wrong." in out
+    assert "WRONG" in next(line for line in out.splitlines() if line.startswith("relu(X)"))
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_backward_that_changes_an_input_is_found():
         saved[0][...] = 0
         return grads
 
-    assert not xwb.prove(mine(backward=falls)).ok
+    assert the_verdict(xwb.prove(mine(backward=falls))).wrong == "conduct"
 
 
 def test_sizes_that_no_array_says():
@@ -108,7 +108,7 @@ def test_sizes_that_no_array_says():
     [
         (mine(backward=db(lambda dY: dY.mean(0))), "closed form", "except where n is 1"),
         (mine(backward=db(lambda dY: -dY.sum(0))), "closed form", "in every case"),
-        (mine(backward=db(lambda dY: dY.sum(0) * (1 + 1e-7))), "closed form", "only in float64"),
+        (mine(backward=db(lambda dY: dY.sum(0) * (1 + 1e-9))), "closed form", "only in float64"),
         (mine(backward=db(lambda dY: dY.sum(0) * (1 + (dY.dtype == "f4")))), "closed form", "only in float32"),
         (mine(backward=db(lambda dY: dY.sum(0) * (1 + (len(dY) == 1)))), "closed form", "only where n is 1"),
         (

@@ -12,8 +12,8 @@ import numpy as np
 
 from .. import algebra
 from ..core import Array, OptionError, ProofError
-from ._check import check_subject
 from ._apart import ALLOWED, SMALL, apart
+from ._check import check_subject
 from ._operands import as_derivation, as_dtype
 from ._report import WIDTH, Diagnosis
 from ._subject import Checkable, Pass, Subject, subject_of

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..core import Array, DataError, Layer, Loss, OptionError, ProofError
-from ._check import check_subject
 from ._apart import ALLOWED, SMALL, apart
+from ._check import check_subject
 from ._operands import LAYOUTS, as_dtype, draw_until, lay_out, several_sizes
 from ._raised import own_line, raised
 from ._report import WIDTH, Report
@@ -40,12 +40,13 @@ class Case(NamedTuple):
     allowed: float  # for both
     numeric: float  # against finite differences
     numeric_allowed: float
-    notes: tuple[str, ...] = ()  # where it is wrong, with both numbers
+    notes: tuple[str, ...] = ()  # where they disagree, with both numbers
+    conduct: tuple[str, ...] = ()  # how the backward pass misbehaves otherwise
 
     @property
     def ok(self) -> bool:
-        """Whether all three agree."""
-        return not self.notes and self.agrees == (True, True, True)
+        """Whether all three agree, and the backward pass behaves."""
+        return not self.notes and not self.conduct and self.agrees == (True, True, True)
 
     @property
     def agrees(self) -> tuple[bool, bool, bool]:
@@ -347,7 +348,6 @@ class _Instance:
             notes.append(raised(error) + (f" ({line})" if line else ""))
         else:
             numeric, numeric_allowed = self._numeric_apart(report, notes)
-            notes += [f"{name}: {detail}" for name, ok, detail in report.findings if ok is False]
         case = Case(
             self.stated.variant,
             self.sizes,
@@ -359,6 +359,7 @@ class _Instance:
             numeric,
             numeric_allowed,
             tuple(notes),
+            tuple(f"{name}: {detail}" for name, ok, detail in (report.findings if report else ()) if ok is False),
         )
         return _Tried(self, case, report)
 
@@ -442,14 +443,17 @@ def _said(sizes: Mapping[str, Size]) -> str:
 
 def _verdict(tried: Sequence[_Tried]) -> Verdict:
     """What is wrong with one formula and its closed form, from all its cases."""
-    wrong = [one for one in tried if not one.case.ok]
+    wrong = [one for one in tried if one.case.notes] or [one for one in tried if not one.case.ok]
+    right = [one.case for one in tried if one not in wrong]
     first = wrong[0]
-    where = _where([one.case for one in wrong], [one.case for one in tried if one.case.ok])
     key, sentence = _odd_one_out(first)
     details = [f"first at {_said(first.case.sizes) or 'this size'}, {first.case.dtype}, {first.case.layout}:"]
-    details += first.case.notes
+    details += first.case.notes or first.case.conduct
     if first.report is not None:
         details += [f"d{tensor}: {because}" for tensor, _, because in first.report.diagnosis]
+    if key == "conduct":
+        return Verdict(first.case.variant, key, sentence, tuple(details[1:]))
+    where = _where([one.case for one in wrong], right)
     return Verdict(first.case.variant, key, f"{sentence} {where}", tuple(details))
 
 
@@ -463,7 +467,7 @@ def _odd_one_out(first: _Tried) -> tuple[str, str]:
                 return "derive", f"derive is wrong about d{name}: its gradient is not the formula's derivative."
     match value, gradient, numeric:
         case True, True, True:
-            return "conduct", "All three agree, but the backward pass does not behave."
+            return "conduct", "All three agree, but the backward pass is not sound."
         case True, False, _ if _forward_follows(first):
             less = ", by less than finite differences resolve" if numeric else ""
             return "closed form", (

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..core import Array, DataError, unknown
-from ._call import Inputs, inputs_of
 from ._apart import ALLOWED
+from ._call import Inputs, inputs_of
 from ._grade import Grade, Part, part
 from ._subject import Checkable, subject_of
 
