@@ -32,5 +32,9 @@ def apart(found: Any, expected: Array, least: float = 0.0) -> tuple[float, tuple
     difference = np.asarray(np.abs(array.astype(np.float64) - expected))
     difference[np.isnan(difference)] = np.inf
     worst = tuple(int(i) for i in np.unravel_index(np.argmax(difference), difference.shape))
-    largest = max(float(np.max(np.abs(expected))), least)
-    return float(difference[worst]) / (largest or 1.0), worst, ""
+    return float(difference[worst]) / scale(expected, least), worst, ""
+
+
+def scale(expected: Array, least: float = 0.0) -> float:
+    """What errors are relative to."""
+    return max(float(np.max(np.abs(expected), initial=0)), least) or 1.0

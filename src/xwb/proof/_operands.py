@@ -87,7 +87,7 @@ def fit_sizes(derivation: Derivation, sizes: Mapping[str, Size] | None = None, s
     return fitted
 
 
-def several_sizes(derivation: Derivation, limit: int = 2000) -> list[Fit]:
+def several_sizes(derivation: Derivation, limit: int = 300) -> list[Fit]:
     """Sizes that are all different: rising, falling, and each in turn 1 beside the others.
 
     Args:
