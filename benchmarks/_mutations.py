@@ -401,8 +401,9 @@ class Mutation(NamedTuple):
 MUTATIONS = (
     Mutation("one entry zeroed", "one entry", one_entry_zeroed),
     Mutation("one entry 2 % off", "one entry", one_entry_off),
-    Mutation("last row zeroed", "some entries", last_row_zeroed),
-    Mutation("a tenth of the entries 10 % off", "some entries", tenth_of_entries_off),
+    # The last row of a vector is one entry, and that of a kernel's gradient what the last channel of dY leaves out.
+    Mutation("last row zeroed", "some entries", last_row_zeroed, also=("one entry", "example dropped")),
+    Mutation("a tenth of the entries 10 % off", "some entries", tenth_of_entries_off, also=("one entry",)),
     Mutation("noise of 1 %", "", noise),
     Mutation("scale 1 + 1e-6", "constant factor", scale_millionth),
     Mutation("scale 1.0009", "constant factor", scale_nine_ten_thousandths),

@@ -235,6 +235,22 @@ class Probe:
             rounding = self._rounding(weights, self.noise, change != 0.0) / abs(moved) if moved else np.inf
             yield Entry(change / moved, rounding, truncation)
 
+    def slopes(self, i: int, direction: Array) -> Array:
+        """(outputs,): the derivative of every output along ``direction``, by one step."""
+        degree = self.degree(i)
+        if degree is None and self.analytic:
+            Y = self._complex(i, direction)
+            if Y is not None:
+                return Y.imag / IMAGINARY_STEP
+        stencil = STENCILS[4 if degree is None else max(2, degree + degree % 2)]
+        step = 2.0 ** SMOOTH_STEPS[self.dtype][0] if degree is None else 1.0
+        change = np.zeros(self.Y.size)
+        for k, c in enumerate(stencil, 1):
+            change += c * (
+                self.at(i, self._moved(i, direction, k * step)) - self.at(i, self._moved(i, direction, -k * step))
+            )
+        return change / step
+
     # -- along any direction, carefully ------------------------------------------------------------------------------
 
     def slope(self, i: int, direction: Array, weights: Array) -> Slope:

@@ -1,0 +1,129 @@
+"""Gradients that are right for other inputs: an operand transposed, left out, or of an earlier call."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import Array
+from ._difference import Probe
+from ._evidence import Evidence
+from ._point import Point, fault, flat, passed
+
+DIRECTIONS = 3
+
+
+def right_for_other_operands(evidence: Evidence) -> tuple[str, str] | None:
+    """(cause, sentence) if the gradient is right for operands that were transposed, flipped, exchanged, 1 or 0."""
+    probe, i = evidence.probe, evidence.i
+    directions = [probe.direction(i) for _ in range(DIRECTIONS)]
+    claimed = [np.array([float(np.sum(d * grads[i])) for d in directions]) for grads in evidence.grads]
+    for cause, words, arrays in _other_operands(evidence.point):
+        try:
+            there = Probe(evidence.point.subject, evidence.point.rng, arrays)
+        except Exception:  # other shapes need not fit
+            continue
+        if there.shape != evidence.outputs:
+            continue
+        slopes = np.array([there.slopes(i, direction) for direction in directions])
+        pairs = [(given, slopes @ weights) for given, weights in zip(claimed, evidence.dYs, strict=True)]
+        if all(wanted.any() and evidence.alike(given, wanted, 4).all() for given, wanted in pairs):
+            return cause, f"it is right for {words}."
+    return None
+
+
+def _other_operands(point: Point) -> Iterator[tuple[str, str, list[Any]]]:
+    """(cause, what was done, the inputs)."""
+    arrays, names, checked = list(point.probe.arrays), point.subject.names, point.subject.checked
+
+    def with_one(j: int, array: Array) -> list[Any]:
+        return [array if k == j else a for k, a in enumerate(arrays)]
+
+    for j in checked:
+        name, A = names[j], arrays[j]
+        for a, b in itertools.combinations(range(A.ndim), 2):
+            if A.shape[a] == A.shape[b]:
+                words = f"{name} transposed" if A.ndim == 2 else f"{name} with its axes {a} and {b} exchanged"
+                yield "transpose", words, with_one(j, A.swapaxes(a, b).copy())
+        for axes in itertools.chain.from_iterable(itertools.combinations(range(A.ndim), number) for number in (1, 2)):
+            if all(A.shape[axis] > 1 for axis in axes):
+                along = f"axis {axes[0]}" if len(axes) == 1 else f"axes {axes[0]} and {axes[1]}"
+                yield "flipped", f"{name} running backwards along {along}", with_one(j, np.flip(A, axes).copy())
+        yield "chain rule factor", f"{name} = 1: the factor {name} is lost", with_one(j, np.ones_like(A))
+        yield "lost term", f"{name} = 0: the term with {name} is lost", with_one(j, np.zeros_like(A))
+    for j, k in itertools.combinations(checked, 2):
+        if arrays[j].shape == arrays[k].shape:
+            exchanged = with_one(j, arrays[k])
+            exchanged[k] = arrays[j]
+            yield "transpose", f"{names[j]} and {names[k]} exchanged", exchanged
+
+
+def stale(point: Point, wrong: Sequence[int]) -> tuple[str, str] | None:
+    """(cause, sentence) if some inputs are those of an earlier call.
+
+    Then every wrong gradient ignores these of the inputs that it should depend on, and no others; and no right gradient
+    should depend on them.
+    """
+    arrays = point.probe.arrays
+    movable = [j for j, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.size > 1]
+    comparable = [i for i in point.subject.checked if not fault(point.claims[0].grads[i], arrays[i])]
+    wrong = [i for i in wrong if i in comparable]
+    if not wrong or _are_dY(point, wrong):
+        return None
+    should, ignored = _dependence(point, comparable, movable)
+    candidates = [{j} for j in movable] + ([set(movable)] if len(movable) > 1 else [])
+    for kept in candidates:
+        explained = all(ignored[i] and ignored[i] == should[i] & kept for i in wrong)
+        contradicted = any(should[i] & kept for i in comparable if i not in wrong)
+        if explained and not contradicted:
+            names = " and ".join(point.subject.names[j] for j in sorted(kept))
+            return "stale", f"it stays the same when {names} changes: a value kept from an earlier call."
+    return None
+
+
+def _are_dY(point: Point, wrong: Sequence[int]) -> bool:
+    """Whether these are a number times dY: then a factor is lost, and nothing is kept."""
+    for i in wrong:
+        grad, dY = flat(point.claims[0].grads[i]), point.weights
+        if dY.size and grad.size % dY.size == 0:
+            dY = np.repeat(dY, grad.size // dY.size)
+        if grad.size != dY.size:
+            return False
+        ratio = grad / np.where(dY == 0, 1.0, dY)
+        if ratio.max() - ratio.min() > 1e-6 * np.abs(ratio).max():
+            return False
+    return True
+
+
+def _dependence(
+    point: Point, comparable: Sequence[int], movable: Sequence[int]
+) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
+    """For each gradient the inputs that it should depend on, and those of them that it does not."""
+    claim, probe = point.claims[0], point.probe
+    should: dict[int, set[int]] = {i: set() for i in comparable}
+    ignored: dict[int, set[int]] = {i: set() for i in comparable}
+    directions = {i: probe.direction(i) for i in comparable}
+    here = {i: float(probe.slopes(i, directions[i]) @ point.weights) for i in comparable}
+    for j in movable:
+        moved, arrays, change = list(probe.arrays), list(claim.arrays), _change(point, j)
+        moved[j], arrays[j] = change(moved[j]), change(arrays[j])
+        there = Probe(point.subject, point.rng, moved)
+        grads = passed(point.subject, arrays).back(point.weights.reshape(probe.shape).astype(claim.dtype))
+        for i in comparable:
+            slope = float(there.slopes(i, directions[i]) @ point.weights)
+            if abs(slope - here[i]) > 1e-4 * max(abs(slope), abs(here[i])):
+                should[i].add(j)
+                if np.array_equal(flat(grads[i]), flat(claim.grads[i])):
+                    ignored[i].add(j)
+    return should, ignored
+
+
+def _change(point: Point, j: int) -> Callable[[Array], Array]:
+    """Another value for one input; labels and positions keep their range."""
+    if j not in point.subject.checked:
+        return lambda a: np.roll(a, 1)
+    direction = point.probe.direction(j)
+    return lambda a: (a + direction).astype(a.dtype)
