@@ -64,6 +64,8 @@ def test_every_layer_of_the_library(rule):
         xwb.derive("Y[n,p] = max[r](X[n,2*p+r])", {"r": 2}),
         xwb.derive("Y[n,d] = E[k[n],d]"),
         xwb.derive("Y[n] = log(X[n])*s").layer(),
+        xwb.derive("Y[n,k] = [y[n] == k]*X[n,k]"),
+        xwb.derive("m[n] = mean[d](X[n,d]); Y[n,d] = (X[n,d] - m[n]) / sqrt(mean[k]((X[n,k] - m[n])**2) + 1e-5)"),
         xwb.linear.with_options(),
     ],
     ids=str,

@@ -4,7 +4,8 @@ from ._call import Inputs, inputs_of
 from ._check import check, check_subject
 from ._grade import Grade, Part, grade, match
 from ._operands import operands
-from ._prove import Case, Formula, Proof, Verdict, prove
+from ._proof import Case, Formula, Proof, Verdict
+from ._prove import prove
 from ._raised import own_line, raised
 from ._reference import load, reference
 from ._report import Diagnosis, Finding, Report, Row
