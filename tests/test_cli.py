@@ -271,16 +271,15 @@ def wait_for(condition, process, seconds=60.0):
 
 
 @contextlib.contextmanager
-def training(cwd, **options):
-    """A process in the midst of a training without end, into ``run``."""
+def training(cwd, *before):
+    """A process in the midst of a training without end, into ``run``; ``before`` stands before the command."""
     metrics = cwd / "run" / "metrics.jsonl"
     process = subprocess.Popen(
-        [*XWB, "train", "digits", "--epochs", "1000000", "--out", "run"],
+        [*before, *XWB, "train", "digits", "--epochs", "1000000", "--out", "run"],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
     with process:
         try:
@@ -333,7 +332,7 @@ def test_an_interruption_after_training_changes_nothing(tmp_path, monkeypatch, c
 
 
 def test_nohup_is_respected(tmp_path):
-    with training(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as process:
+    with training(tmp_path, "nohup") as process:
         process.send_signal(signal.SIGHUP)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)

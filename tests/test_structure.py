@@ -118,6 +118,8 @@ def offences(path: Path, text: str) -> list[str]:
         elif top in PACKAGES:
             if here not in PACKAGES[top]:
                 found.append(f"{where}; only {', '.join(sorted(PACKAGES[top]))} may")
+            elif here == "adapters" and path.stem != top:
+                found.append(f"{where}; only the file of that library may")
         elif top != "numpy" and top not in sys.stdlib_module_names:
             found.append(f"{where}, a package that the table does not know")
     return found
@@ -143,6 +145,10 @@ def test_imports_go_in_one_direction(path):
         ("layers/_linear.py", "from xwb.core import _blas"),
         ("proof/_check.py", "def f():\n    from .. import training"),
         ("training/_loop.py", "import torch"),
+        ("adapters/torch.py", "from ..proof._subject import Subject"),
+        ("adapters/jax.py", "import torch"),
+        ("adapters/__init__.py", "import torch"),
+        ("proof/_check.py", "from ..adapters import torch"),
         ("proof/_check.py", "import click"),
         ("core/_blas.py", "import requests"),
         ("__init__.py", "from .cli import main"),
@@ -189,7 +195,8 @@ def test_version_is_that_of_the_project():
 
 def test_import_is_light():
     """`import xwb` reads neither SciPy nor what only the command or `derive` needs; that keeps it under 0.2 s."""
-    heavy = ["scipy", "click", "rich", "safetensors", "torch", "jax", "sklearn", "pyarrow", "xwb.algebra._derivation"]
+    heavy = ["scipy", "click", "rich", "safetensors", "torch", "jax", "sklearn", "pyarrow", "pytest"]
+    heavy += ["xwb.algebra._derivation", "xwb.adapters"]
     code = f"import sys, xwb; print(*[name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []

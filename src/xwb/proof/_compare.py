@@ -17,7 +17,7 @@ from ._report import Row
 # Every entry is moved on its own while entries × (inputs + outputs + OVERHEAD), about what that reads, is at most this.
 AFFORDABLE, OVERHEAD = 2**26, 2000
 SECONDS = 10.0  # and no longer than this for one input
-SAMPLE = 48  # entries where not all are affordable
+SAMPLE = 24  # entries where not all are affordable
 DIRECTIONS = 3  # then; one where all are
 # What a right closed form may be off by, beside its noise: unit · (√K · GROWTH + STEPS) of the K terms that it is the
 # sum of, taken positive; the rounding errors of K terms grow like √K (Higham 2002, section 4.2).

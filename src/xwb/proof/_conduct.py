@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..core import Array
-from ._compare import Tensor
+from ._difference import Probe
 from ._point import Point, fault, flat, passed
 from ._report import Finding
-from ._subject import Pass, Subject
+from ._subject import Subject
 
 DY_FACTOR = {np.dtype(np.float64): 2.0**300, np.dtype(np.float32): 2.0**30}
 INPUT_FACTORS = (2.0**10, 2.0**-10)
@@ -260,8 +260,13 @@ class _Conduct:
         if N < 3:
             raise _NotTried(f"{self.subject.names[self.subject.checked[0]]} has fewer than 3 examples")
         alike = [i for i, a in enumerate(self.arrays) if isinstance(a, np.ndarray) and a.ndim and len(a) == N]
+        labels = [
+            i for i, a in enumerate(self.arrays) if isinstance(a, np.ndarray) and a.dtype.kind in "iub" and a.ndim
+        ]
         # Which inputs have a row per example shows when one is dropped, for nothing broadcasts N − 1 to N.
         for chosen in ([self.subject.checked[0]], alike):
+            if any(i not in chosen for i in labels):  # they may be positions in what is cut
+                continue
             fewer = [a[: N - 1] if i in chosen else a for i, a in enumerate(self.arrays)]
             try:
                 Y = np.asarray(passed(self.subject, fewer).Y)
@@ -292,32 +297,34 @@ class _Conduct:
 
     def _right_at(self, arrays: Sequence[Any]) -> str | None:
         """What is wrong with the gradients for other inputs: with their shapes, or along a random direction."""
-        grads = self._back(arrays, self._random_like(passed(self.subject, arrays)))
+        there = Probe(self.subject, self.rng, arrays)
+        in_float64 = there.wide and len(self.point.claims) > 1
+        inputs = there.arrays if in_float64 else there.given
+        weights = self.rng.standard_normal(there.Y.size)
+        grads = self._grads_at(there, inputs, weights)
+        loose = float(np.sqrt(there.unit))
         for i in self.compared:
             name = self.subject.names[i]
-            note = fault(grads[i], arrays[i])
+            note = fault(grads[i], inputs[i])
             if note:
-                return f"d{name}: {note}, and {name} {arrays[i].shape}"
+                return f"d{name}: {note}, and {name} {inputs[i].shape}"
             if not np.isfinite(np.asarray(grads[i])).all():
                 return f"d{name} is not finite, though Y is"
-        there = Point(self.subject, self.rng, arrays)
-        if there.probe.kinks:
-            there = there.away_from_kinks()
-        there = there.finest()
-        for i in self.compared:
-            direction = there.probe.direction(i)
-            one = Tensor(there, i).along(direction)
-            # Where the function is flat, its values round the whole gradient away.
-            flat_part = self.point.typical[i] * float(np.linalg.norm(direction))
-            loose = float(np.sqrt(there.claims[0].unit)) * max(abs(one.numeric), flat_part)
-            if one.excess > 1 and not abs(one.closed - one.numeric) <= loose:
-                name = self.subject.names[i]
-                return f"d{name} gives {one.closed:.7g} along a direction instead of {one.numeric:.7g}"
+            direction = there.direction(i)
+            slope = there.slope(i, direction, weights)
+            if slope.kinked:
+                continue
+            kept = grads if slope.weights is weights else self._grads_at(there, inputs, slope.weights)
+            closed = float(np.sum(np.asarray(kept[i], np.float64) * slope.direction))
+            # Where the function is flat, the rounding of its values is all that is left of the gradient.
+            some = self.point.typical[i] * float(np.linalg.norm(direction))
+            if not abs(closed - slope.value) <= slope.bound + loose * max(abs(slope.value), some):
+                return f"d{name} gives {closed:.7g} along a direction instead of {slope.value:.7g}"
         return None
 
-    def _random_like(self, done: Pass) -> Array:
-        Y = np.asarray(done.Y)
-        return self.rng.standard_normal(Y.shape).astype(Y.dtype)
+    def _grads_at(self, there: Probe, inputs: Sequence[Any], weights: Array) -> list[Any]:
+        done = passed(self.subject, inputs)
+        return done.back(weights.reshape(there.shape).astype(np.asarray(done.Y).dtype))
 
     # -- threads -----------------------------------------------------------------------------------------------------
 

@@ -154,7 +154,10 @@ class Probe:
             typical = float(np.sqrt(np.mean(np.square((up - down) / (2 * h))))) if up.size else 0.0
         # Of a smooth function the slopes of both sides differ in proportion to the step, at a kink by as much as ever.
         small, usual, large = jumps
-        clear = usual > np.maximum(32 * self.noise + 8 * self.unit * np.abs(self.Y), 1e-4 * typical * step) / step
+        noise = np.maximum(
+            self.noise, np.median(self.noise) if self.noise.size else 0.0
+        )  # few samples may be too small
+        clear = usual > np.maximum(32 * noise + 8 * self.unit * np.abs(self.Y), 1e-4 * typical * step) / step
         return int(np.count_nonzero(clear & (large < 1.5 * usual) & (small > 0.7 * usual)))
 
     def degree(self, i: int) -> int | None:

@@ -126,11 +126,6 @@ class Point:
         """The claimed gradients for other weights of the outputs."""
         return passed(self.subject, claim.arrays).back(weights.reshape(self.probe.shape).astype(claim.dtype))
 
-    def finest(self) -> Point:
-        """This point with the claim in the highest precision alone."""
-        self.claims = self.claims[:1]
-        return self
-
     def away_from_kinks(self) -> Point:
         """A point beside this one at which the function has a derivative, if one is found soon."""
         for distance in BESIDE:
