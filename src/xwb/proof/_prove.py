@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Provable: TypeAlias = "Layer | Loss | Derivation"
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
-# A closed form that misses by more than ALLOWED is run again on inputs moved by one rounding: TIMES what that changes is
-# its own rounding, as where nearly all of it cancels. Forgiven are at most MOST times what the table allows.
+# A closed form that misses by more than ALLOWED is run again on inputs moved by one rounding: TIMES what that changes
+# is its own rounding, as where nearly all of it cancels. Forgiven are at most MOST times what the table allows.
 MOVES, TIMES, MOST = 4, 10, 100
 # The exact derivative and that of `derive`, both in float64.
 DERIVED_ALLOWED = 1e-9
