@@ -67,6 +67,6 @@ def check_subject(subject: Subject, *, seed: int = 0, conduct: bool = True) -> R
         kinks = given.probe.kinks
         point = given.away_from_kinks() if kinks else given
         rows = [point.fault(i) or Tensor(point, i).row() for i in subject.checked]
-        findings = conduct_of(given) if conduct else []
+        findings = conduct_of(given, all(row.ok for row in rows)) if conduct else []
         diagnosis = diagnose(point, rows)
     return Report(subject.call, subject.dtype, rows, findings, diagnosis, kinks)

@@ -13,7 +13,7 @@ from ..core import Array
 from ._difference import Probe
 from ._point import Point, fault, flat, passed
 from ._report import Finding
-from ._subject import Subject
+from ._subject import Subject, copies, same
 
 DY_FACTOR = {np.dtype(np.float64): 2.0**300, np.dtype(np.float32): 2.0**30}
 INPUT_FACTORS = (2.0**10, 2.0**-10)
@@ -21,9 +21,9 @@ THREADS, ROUNDS = 2, 8
 DEPTH = 5  # of nested containers in ``saved``
 
 
-def conduct_of(point: Point) -> list[Finding]:
-    """Everything that is tried on a backward pass beside its numbers."""
-    conduct = _Conduct(point)
+def conduct_of(point: Point, right: bool = True) -> list[Finding]:
+    """Everything that is tried on a backward pass beside its numbers; ``right`` says whether these are."""
+    conduct = _Conduct(point, right)
     tried: list[tuple[str, Callable[[], str | None]]] = [
         ("dtype kept", conduct.dtype),
         ("nothing changed", conduct.changes),
@@ -61,8 +61,9 @@ def _finding(name: str, attempt: Callable[[], str | None]) -> Finding:
 class _Conduct:
     """One subject at the inputs given, and what is tried on it. An attempt returns what is wrong, None if nothing."""
 
-    def __init__(self, point: Point) -> None:
+    def __init__(self, point: Point, right: bool) -> None:
         self.point = point
+        self.right = right
         self.subject: Subject = point.subject
         self.arrays = list(point.subject.arrays)
         self.dY = point.dY
@@ -115,7 +116,7 @@ class _Conduct:
         return None
 
     def changes(self) -> str | None:
-        handed = [a.copy() if isinstance(a, np.ndarray) else a for a in self.arrays]
+        handed = copies(self.arrays)
         done = self.subject.run(*handed)
         changed = self._changed(handed, self.arrays)
         if changed:
@@ -129,25 +130,26 @@ class _Conduct:
         if not np.array_equal(Y, done.Y, equal_nan=True):
             return "backward changed Y"
         for path, array, before in kept:
-            if not np.array_equal(array, before, equal_nan=array.dtype.kind in "fc"):
+            if not same(array, before):
                 return f"backward changed {path}"
         return None
 
     def _changed(self, arrays: Sequence[Any], before: Sequence[Any]) -> str | None:
         names = [*self.subject.names, "dY"] if len(arrays) > len(self.arrays) else self.subject.names
         for name, array, old in zip(names, arrays, before, strict=False):
-            if isinstance(array, np.ndarray) and not np.array_equal(array, old, equal_nan=array.dtype.kind in "fc"):
+            if not same(array, old):
                 return name
         return None
 
     def shares(self) -> str | None:
         if self.subject.library != "NumPy":
             raise _NotTried(f"{self.subject.library} has its own memory")
-        handed = [a.copy() if isinstance(a, np.ndarray) else a for a in self.arrays]
+        handed = copies(self.arrays)
         done = self.subject.run(*handed)
         dY = self.dY.copy()
-        grads = {self.subject.names[i]: done.back(dY)[i] for i in self.compared}
-        again = {self.subject.names[i]: done.back(dY)[i] for i in self.compared}
+        first, second = done.back(dY), done.back(dY)
+        grads = {self.subject.names[i]: first[i] for i in self.compared}
+        again = {self.subject.names[i]: second[i] for i in self.compared}
         there = [("dY", dY), *zip(self.subject.names, handed, strict=False), *_arrays_in(done.saved, "saved")]
         there += [(f"the d{name} of another call", grad) for name, grad in again.items()]
         for name, grad in grads.items():
@@ -297,6 +299,8 @@ class _Conduct:
 
     def _right_at(self, arrays: Sequence[Any]) -> str | None:
         """What is wrong with the gradients for other inputs: with their shapes, or along a random direction."""
+        if not self.right:
+            raise _NotTried("the gradients are wrong as it is")
         there = Probe(self.subject, self.rng, arrays)
         in_float64 = there.wide and len(self.point.claims) > 1
         inputs = there.arrays if in_float64 else there.given

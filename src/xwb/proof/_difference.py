@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, OptionError
-from ._subject import Subject
+from ._subject import Subject, copies, same
 
 # Central stencils, exact for degrees 2, 4 and 6: the slope is Σ_k c_k (F(x + kh) − F(x − kh)) / h.
 STENCILS = {2: (1 / 2,), 4: (2 / 3, -1 / 12), 6: (3 / 4, -3 / 20, 1 / 60)}
@@ -25,8 +25,8 @@ HIGHEST_DEGREE = 6
 SMOOTH_STEPS = {np.dtype(np.float64): (-17, -13, -21, -9, -25, -5, -1), np.dtype(np.float32): (-7, -5, -9, -3, -11, -1)}
 # Steps for polynomials, for which only rounding counts: the larger ones where Y is large beside its change.
 POLYNOMIAL_STEPS = (0, 10, 20)
-# Spacing of the points of the noise table: some thousand units in the last place, over which a function is straight.
-NOISE_SPACING = {np.dtype(np.float64): 2.0**-40, np.dtype(np.float32): 2.0**-13}
+# Spacing of the points of the noise table: many units in the last place, and so little that fourth differences vanish.
+NOISE_SPACING = {np.dtype(np.float64): 2.0**-26, np.dtype(np.float32): 2.0**-13}
 FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 IMAGINARY_STEP = 1e-30
 # Rounding errors stay within so many of their standard deviations, each of which is known from a few samples only.
@@ -69,7 +69,11 @@ class Probe:
         self.rng = rng
         self.evaluations = 0
         given = list(subject.arrays if arrays is None else arrays)
-        native = self._evaluated(given)
+        handed = copies(given)
+        self._spoils = False
+        native = self._evaluated(handed)
+        # A forward pass that changes its inputs is given copies from now on.
+        self._spoils = not all(same(a, b) for a, b in zip(given, handed, strict=True))
         if native.dtype.kind != "f":
             raise OptionError(f"check: {subject.call} returns {native.dtype}, which has no gradient")
         self.given = given
@@ -92,7 +96,7 @@ class Probe:
 
     def _evaluated(self, arrays: Sequence[Any]) -> Array:
         self.evaluations += 1
-        return np.asarray(self.subject.value(*arrays))
+        return np.asarray(self.subject.value(*(copies(arrays) if self._spoils else arrays)))
 
     def _tried(self, arrays: Sequence[Any]) -> Array | None:
         """The value, or None where the function does not take such arrays: it may refuse them in any way."""
@@ -146,19 +150,22 @@ class Probe:
     def kinks(self) -> int:
         """The number of outputs that have another slope on each side of the point, when all inputs move."""
         directions = {i: self.direction(i) for i in self.subject.checked}
-        jumps = []
         step = 2.0 ** SMOOTH_STEPS[self.dtype][0]
+        bends, changes = [], []
         for h in (step / 4, step, 2 * step):
             up, down = self._along_all(directions, h), self._along_all(directions, -h)
-            jumps.append(np.abs(up - 2 * self.Y + down) / h)
-            typical = float(np.sqrt(np.mean(np.square((up - down) / (2 * h))))) if up.size else 0.0
+            bends.append(np.abs(up - 2 * self.Y + down) / h)
+            changes.append(np.abs(up - down))
+        typical = float(np.sqrt(np.mean(np.square(changes[1])))) if self.Y.size else 0.0
+        median = float(np.median(self.noise)) if self.Y.size else 0.0
+        # Few samples may say too little, and what is no rounding at all, a jump, too much.
+        noise = 32 * np.clip(self.noise, median, 1e3 * median) + 8 * self.unit * np.abs(self.Y)
         # Of a smooth function the slopes of both sides differ in proportion to the step, at a kink by as much as ever.
-        small, usual, large = jumps
-        noise = np.maximum(
-            self.noise, np.median(self.noise) if self.noise.size else 0.0
-        )  # few samples may be too small
-        clear = usual > np.maximum(32 * noise + 8 * self.unit * np.abs(self.Y), 1e-4 * typical * step) / step
-        return int(np.count_nonzero(clear & (large < 1.5 * usual) & (small > 0.7 * usual)))
+        small, usual, large = bends
+        kink = (usual * step > np.maximum(noise, 1e-4 * typical)) & (large < 1.5 * usual) & (small > 0.7 * usual)
+        # What a smooth function changes by is in proportion to the step, at a jump as much as ever.
+        jump = (changes[0] > noise) & (changes[0] > 0.7 * changes[1])
+        return int(np.count_nonzero(kink | jump))
 
     def degree(self, i: int) -> int | None:
         """The degree of Y as a polynomial in input ``i``, found along a random line; None if none up to six fits."""
@@ -298,14 +305,20 @@ class Probe:
 
     def _smooth(self, i: int, direction: Array, weights: Array) -> Slope:
         """By central differences of second and fourth order, whose disagreement bounds the error of both."""
-        best: Slope | None = None
-        for power in SMOOTH_STEPS[self.dtype]:
-            slope = self._two_orders(i, direction, weights, 2.0**power)
-            if best is None or (not np.isnan(slope.bound) and slope.bound < best.bound):
-                best = slope
-            if best.bound <= GOOD_ENOUGH[self.dtype] * abs(best.value):
+        usual, *others = SMOOTH_STEPS[self.dtype]
+        best = self._two_orders(i, direction, weights, 2.0**usual)
+        for power in others:
+            if best.bound <= GOOD_ENOUGH[self.dtype] * abs(best.value) and not best.kinked:
                 break
-        assert best is not None
+            if best.kinked and power > usual:
+                continue  # a larger step may hide the kink, a smaller one avoid it
+            slope = self._two_orders(i, direction, weights, 2.0**power)
+            if best.kinked and not slope.kinked:
+                better = slope.bound <= 1e-3 * abs(slope.value)
+            else:
+                better = slope.kinked == best.kinked and not slope.bound >= best.bound
+            if better and not np.isnan(slope.bound):
+                best = slope
         return best
 
     def _two_orders(self, i: int, direction: Array, weights: Array, step: float) -> Slope:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core import Array
 from ._difference import STENCILS, Probe
-from ._subject import Pass, Subject
+from ._subject import Pass, Subject, copies
 
 DIRECTIONS = 4
 # Entries from −r to r; smaller ones where the sums would leave the whole numbers that float64 holds.
@@ -51,9 +51,9 @@ def _attempt(subject: Subject, i: int, order: int, r: int, rng: np.random.Genera
     arrays = [whole(a.shape) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in subject.arrays]
     try:
         with np.errstate(all="ignore"):
-            done: Pass = subject.run(*arrays)
+            done: Pass = subject.run(*copies(arrays))
             dY = whole(np.shape(done.Y))
-            grad = np.asarray(done.back(dY)[i])
+            grad = np.asarray(done.back(dY.copy())[i])
             if grad.shape != arrays[i].shape or not _is_whole(grad):
                 return None
             agree = []
@@ -62,7 +62,8 @@ def _attempt(subject: Subject, i: int, order: int, r: int, rng: np.random.Genera
                 multiple = 60 if order == 6 else 12 if order == 4 else 2
                 change: Array | float = 0.0
                 for k, c in enumerate(STENCILS[order], 1):
-                    up, down = (subject.value(*arrays[:i], arrays[i] + s * k * v, *arrays[i + 1 :]) for s in (1, -1))
+                    moved = ([*arrays[:i], arrays[i] + s * k * v, *arrays[i + 1 :]] for s in (1, -1))
+                    up, down = (subject.value(*copies(inputs)) for inputs in moved)
                     if not (_is_whole(up) and _is_whole(down)):
                         return None
                     change = change + round(multiple * c) * (up - down)

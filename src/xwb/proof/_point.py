@@ -10,7 +10,7 @@ import numpy as np
 from ..core import Array, DataError
 from ._difference import NOISE_SPACING, Probe, deviation
 from ._report import Row
-from ._subject import Pass, Subject
+from ._subject import Pass, Subject, copies
 
 # What rounding may do to an entry beyond the sum that it is: some times its measured noise, as far as the precision
 # explains that (in units of what gradients are like here; more is a lower precision somewhere inside) …
@@ -140,7 +140,7 @@ class Point:
 
 def passed(subject: Subject, arrays: Sequence[Any]) -> Pass:
     """A forward pass over copies, so that nothing it or its way back does reaches the caller."""
-    return subject.run(*(a.copy() if isinstance(a, np.ndarray) else a for a in arrays))
+    return subject.run(*copies(arrays))
 
 
 def flat(grad: Any) -> Array:

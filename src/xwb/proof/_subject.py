@@ -114,6 +114,18 @@ def _of_pair(pair: Any, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> 
     return Subject(call, names, inputs, tuple(range(len(inputs))), lambda *arrays: run(*arrays).Y, run)
 
 
+def copies(arrays: Sequence[Any]) -> list[Any]:
+    """The arrays copied, so that nothing which is done to them reaches the caller."""
+    return [a.copy() if isinstance(a, np.ndarray) else a for a in arrays]
+
+
+def same(array: Any, other: Any) -> bool:
+    """Whether two inputs hold the same numbers; NaN is the same as NaN."""
+    if not isinstance(array, np.ndarray):
+        return array is other
+    return np.array_equal(array, other, equal_nan=array.dtype.kind in "fc")
+
+
 def parameter_names(function: Function, number: int) -> tuple[str, ...]:
     """The names of a function's first parameters; numbers where it does not say them."""
     try:
