@@ -5,7 +5,6 @@ The sizes are all different, so that a swapped index cannot hide; values are flo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 
 import xwb
 from _tolerances import assert_close
+from xwb.proof import operands as random_operands
 from xwb.proof._loops import evaluate
 
 N, D, M = 4, 3, 5
@@ -36,24 +36,10 @@ def value_of(formula: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def operands(layer: xwb.Layer, sizes: Sequence[int]) -> dict[str, np.ndarray]:
-    """Random arrays for a layer's inputs."""
+    """Random arrays for the inputs of a layer with parameters."""
     rng = np.random.default_rng(0)
-    shapes = [(N, sizes[0])] if layer.params else [(2, D, N)]
-    shapes += [param.shape for param in layer.init(sizes, rng=rng)]
+    shapes = [(N, sizes[0]), *(param.shape for param in layer.init(sizes, rng=rng))]
     return {name: rng.standard_normal(shape) for name, shape in zip(layer.inputs, shapes, strict=True)}
-
-
-def loss_operands(loss: xwb.Loss, formula: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Random scores and targets, labels unless the formula gives the targets a second index; random weights."""
-    rng = np.random.default_rng(0)
-    scores, target = loss.inputs
-    labels = re.search(rf"\b{target}\[\w+,", formula) is None
-    arrays = {
-        scores: rng.standard_normal((N, M)),
-        target: np.array([0, M - 1, 2, 0]) if labels else rng.random((N, M)),
-    }
-    weights = {"sample_weight": rng.random(N), "class_weight": rng.random(M)}
-    return arrays, {name: weight for name, weight in weights.items() if name in formula}
 
 
 @pytest.mark.parametrize(
@@ -65,13 +51,11 @@ def loss_operands(loss: xwb.Loss, formula: str) -> tuple[dict[str, np.ndarray], 
     ],
 )
 def test_formula_is_the_forward(rule, options, formula):
-    weights: dict[str, np.ndarray] = {}
-    if isinstance(rule, xwb.Loss):
-        arrays, weights = loss_operands(rule, formula)
-    else:
-        arrays = operands(rule, (D, M))
-    value, _ = rule.forward(*arrays.values(), **options, **weights)
-    assert_close(value, value_of(formula, {**arrays, **weights}))
+    positive = {*rule.options, *rule.inputs[1:]} if isinstance(rule, xwb.Loss) else ()
+    arrays = random_operands(formula, positive=positive)
+    weights = {name: array for name, array in arrays.items() if name in rule.options}
+    value, _ = rule.forward(*(arrays[name] for name in rule.inputs), **options, **weights)
+    assert_close(value, value_of(formula, arrays))
 
 
 @pytest.mark.parametrize("name", CHAINS)

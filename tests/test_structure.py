@@ -70,6 +70,7 @@ PUBLIC = [
     "jacobian",
     "linear",
     "multiclass_hinge",
+    "prove",
     "relu",
     "sigmoid",
     "softmax",

@@ -31,7 +31,7 @@ from .layers import (
     squared_error,
     tanh,
 )
-from .proof import check
+from .proof import check, prove
 from .training import SGD, Adam, AdamW, train
 
 __version__ = "0.1.0"
@@ -63,6 +63,7 @@ __all__ = [
     "jacobian",
     "linear",
     "multiclass_hinge",
+    "prove",
     "relu",
     "sigmoid",
     "softmax",

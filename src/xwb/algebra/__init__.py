@@ -9,11 +9,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import _tree as tree
     from ._derivation import Derivation, Gradient
+    from ._inputs import Fit, Input, Size, Slot, fit, slots
     from ._latex import latex
     from ._page import page
     from ._text import parse
 
-__all__ = ["Derivation", "Gradient", "derive", "latex", "page", "parse", "tree"]
+__all__ = [
+    "Derivation",
+    "Fit",
+    "Gradient",
+    "Input",
+    "Size",
+    "Slot",
+    "derive",
+    "fit",
+    "latex",
+    "page",
+    "parse",
+    "slots",
+    "tree",
+]
 
 
 def derive(text: str, sizes: Mapping[str, int] | None = None) -> Derivation:
@@ -35,7 +50,19 @@ def derive(text: str, sizes: Mapping[str, int] | None = None) -> Derivation:
 
 
 # The engine is imported when it is asked for, so that `import xwb` does not pay for it.
-_HOMES = {"Derivation": "_derivation", "Gradient": "_derivation", "latex": "_latex", "page": "_page", "parse": "_text"}
+_HOMES = {
+    "Derivation": "_derivation",
+    "Fit": "_inputs",
+    "Gradient": "_derivation",
+    "Input": "_inputs",
+    "Size": "_inputs",
+    "Slot": "_inputs",
+    "fit": "_inputs",
+    "latex": "_latex",
+    "page": "_page",
+    "parse": "_text",
+    "slots": "_inputs",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core import unknown
 from ._contract import plan
 from ._expr import Affine, Apply, Compare, Delta, Index, Power, Range, Read, Reduce, SizeOf, Slope, Term, Where, walk
-from ._ranges import Sizes, solve
-from ._read import unknown
+from ._ranges import Sizes, needed, reach, solve
 from ._text import pointed
 from ._tree import LEADING
 
@@ -241,32 +241,30 @@ def _axis(derivation: Derivation, name: str, number: int, sizes: Mapping[Range, 
     axis_range = derivation.classes.find(Range(name, number))
     if axis_range in sizes:
         return sizes[axis_range]
-    needed = 0
-    for statement in derivation.program.statements:
-        for axis in statement.axes:
-            if (axis.tensor, axis.number) != (name, number):
-                continue
-            low, high = _reach(derivation, axis.place.at, sizes)
-            needed = max(needed, high + 1 - (max(0, -low) if axis.place.mode == "zero" else 0))
-    return needed
+    places = [
+        axis.place
+        for statement in derivation.program.statements
+        for axis in statement.axes
+        if (axis.tensor, axis.number) == (name, number)
+    ]
+    return max((needed(place.mode, *_reach(derivation, place.at, sizes)) for place in places), default=0)
 
 
 def _reach(derivation: Derivation, at: Affine, sizes: Mapping[Range, int]) -> tuple[int, int]:
-    low = high = at.constant
-    for term, c in at.terms:
-        if isinstance(term, Read):
-            raise pointed(
-                derivation.program.text,
-                f"how long the axis is that {term.tensor} points into does not follow from sizes of indices",
-                more=["give the tensor's shape instead: cost(T=(rows, columns), …)"],
-            )
-        size = sizes.get(derivation.classes.find(term.range))
-        if size is None:
+    def size(term: Index | SizeOf) -> int:
+        found = sizes.get(derivation.classes.find(term.range))
+        if found is None:
             letter = term.letter
             how = f"{letter}=…" if letter != LEADING else "T=(rows, columns), …"
             more = [f"cost({how})"] if letter != LEADING else [f"give the shape of a tensor T that has it: cost({how})"]
             raise pointed(derivation.program.text, f"the size of {letter} is missing", more=more)
-        reach = c * size if isinstance(term, SizeOf) else c * max(size - 1, 0)
-        low += reach if isinstance(term, SizeOf) else min(0, reach)
-        high += reach if isinstance(term, SizeOf) else max(0, reach)
-    return low, high
+        return found
+
+    def largest(read: Read) -> int:
+        raise pointed(
+            derivation.program.text,
+            f"how long the axis is that {read.tensor} points into does not follow from sizes of indices",
+            more=["give the tensor's shape instead: cost(T=(rows, columns), …)"],
+        )
+
+    return reach(at, size, largest)

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core import FLOATS, Array, DtypeError, FormulaError, Layer, ShapeError, named_tuple, one_dtype, shapes_table
+from ..core import (
+    FLOATS,
+    Array,
+    DtypeError,
+    FormulaError,
+    Layer,
+    ShapeError,
+    named_tuple,
+    one_dtype,
+    shapes_table,
+    unknown,
+)
 from ._access import OutOfBounds
 from ._cost import Cost, cost
 from ._evaluate import Evaluation
@@ -17,7 +28,7 @@ from ._forms import einsum, matrix
 from ._gradient import Adjoint, Adjoints
 from ._print import Letters, Text
 from ._ranges import Classes, Sizes, solve
-from ._read import Program, Statement, checked_sizes, read, unknown
+from ._read import Program, Statement, checked_sizes, read
 from ._rules import Occurrence, occurrences, own_value
 from ._steps import Step, steps
 from ._text import pointed
@@ -362,7 +373,9 @@ class Derivation:
             return [grads.get(name) for name in self.inputs]
 
         forward.__doc__ = f"{self.formula}\n\nDerived from its formula by `derive`."
-        return Layer(self.output, self.formula, forward, backward, inputs=self.inputs)
+        layer = Layer(self.output, self.formula, forward, backward, inputs=self.inputs)
+        layer.derived = True
+        return layer
 
     # -- binding -----------------------------------------------------------------------------------------------------
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..core import FormulaError
+from ..core import FormulaError, unknown
 from ._access import OutOfBounds
 from ._expr import Affine, Apply, Compare, Delta, Expr, Index, Place, Power, Range, Read, Reduce, SizeOf, Value, Where
 from ._page import in_order
-from ._ranges import Sizes, solve
-from ._read import Statement, unknown
+from ._ranges import Sizes, needed, reach, solve
+from ._read import Statement
 from ._text import pointed
 from ._tree import LEADING, Span
 
@@ -562,26 +562,23 @@ class Case:
         find = self.derivation.classes.find
         if (size := of.get(find(Range(name, number)))) is not None:
             return size
-        needed = 0
+        length = 0
         for axis in (axis for statement in self.program.statements for axis in statement.axes):
             if (axis.tensor, axis.number) != (name, number):
                 continue
-            mode, at = axis.place.mode, axis.place.at
-            if mode not in (None, "zero"):
+            if axis.place.mode not in (None, "zero"):
                 unshaped.setdefault(name, axis.span)
                 continue
-            low = high = at.constant
-            for term, c in at.terms:
-                ends = [0, 0]
-                if isinstance(term, Read):
-                    ends[1] = c * int(self.known[term.tensor].max(initial=0))
-                elif (size := of.get(find(term.range))) is None:
-                    lacking.setdefault(term.letter, axis.span)
-                else:
-                    ends = [c * size, c * size] if isinstance(term, SizeOf) else [0, c * (size - 1)]
-                low, high = low + min(ends), high + max(ends)
-            needed = max(needed, high + 1 - (max(0, -low) if mode == "zero" else 0))
-        return needed
+
+            def entries(term: Index | SizeOf, span: Span = axis.span) -> int:
+                found = of.get(find(term.range))
+                if found is None:
+                    lacking.setdefault(term.letter, span)
+                return found or 0
+
+            ends = reach(axis.place.at, entries, lambda read: int(self.known[read.tensor].max(initial=0)))
+            length = max(length, needed(axis.place.mode, *ends))
+        return length
 
 
 def _inside(place: Place, position: int, size: int) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core import FormulaError
 from ._text import pointed
-from ._tree import LEADING, Access, Formula, Leading, LeftIndex, Mode, Name, Node, Reduce, Size, Span, Statement
+from ._tree import LEADING, Access, Formula, Leading, LeftIndex, Mode, Name, Node, Reduce, Size, Span, Statement, walk
 
 
 def written_out(formula: Formula) -> tuple[Formula, frozenset[str]]:
@@ -34,25 +34,6 @@ def written_out(formula: Formula) -> tuple[Formula, frozenset[str]]:
             statements[number] = _replaced(statements[number], names, whole)
             invented.update(names)
     return Formula(formula.text, tuple(statements)), frozenset(invented)
-
-
-def children(node: Any) -> Iterator[Node]:
-    """The nodes directly inside a node of the syntax tree, or inside a tuple of such."""
-    parts = node if isinstance(node, tuple) else [getattr(node, field.name) for field in dataclasses.fields(node)]
-    for part in parts:
-        if isinstance(part, Node):
-            yield part
-        elif isinstance(part, tuple) and not isinstance(part, Span):
-            yield from children(part)
-
-
-def walk(node: Any) -> Iterator[Node]:
-    """A node of the syntax tree and everything inside it, in the order it is written."""
-    pending = [node] if isinstance(node, Node) else list(children(node))[::-1]
-    while pending:
-        last = pending.pop()
-        yield last
-        pending += list(children(last))[::-1]
 
 
 def _indices(node: Node) -> tuple[str, ...]:

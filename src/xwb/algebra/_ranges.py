@@ -7,7 +7,7 @@ bound to be equal (`Classes`), so that a gradient can be printed in the letters 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -247,6 +247,29 @@ class _Solver:
         else:
             fact = f"nothing says the size of {letter}"
         return pointed(self.text, fact, span, more=[] if letter == LEADING else [_give([range_])])
+
+
+def reach(at: Affine, size: Callable[[Index | SizeOf], int], largest: Callable[[Read], int]) -> tuple[int, int]:
+    """The smallest and the largest value of a position, from the sizes of its indices.
+
+    Args:
+        size: of the range of an index, or that ``size(n)`` stands for.
+        largest: the largest integer that a gather reads.
+    """
+    low = high = at.constant
+    for term, coefficient in at.terms:
+        if isinstance(term, Read):
+            ends = [0, coefficient * largest(term)]
+        else:
+            entries = size(term)
+            ends = [coefficient * entries] * 2 if isinstance(term, SizeOf) else [0, coefficient * max(entries - 1, 0)]
+        low, high = low + min(ends), high + max(ends)
+    return low, high
+
+
+def needed(mode: str | None, low: int, high: int) -> int:
+    """How long an axis is that is read from ``low`` to ``high``; under ``zero`` both ends overhang alike."""
+    return high + 1 - (max(0, -low) if mode == "zero" else 0)
 
 
 def _range(term: Any) -> Range | None:

@@ -7,10 +7,9 @@ write both readings.
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -42,7 +41,7 @@ from ._expr import (
     scale,
     total,
 )
-from ._leading import children, index_names, walk, written_out
+from ._leading import index_names, written_out
 from ._text import parse, pointed
 
 
@@ -162,7 +161,7 @@ def _make_room(formula: tree.Formula) -> None:
     while pending:
         node, depth = pending.pop()
         deepest = max(deepest, depth)
-        pending += [(child, depth + 1) for child in children(node)]
+        pending += [(child, depth + 1) for child in tree.children(node)]
     sys.setrecursionlimit(max(sys.getrecursionlimit(), USED + FRAMES * deepest))
 
 
@@ -308,7 +307,7 @@ class _Reader:
 
     def _mentioned(self, node: tree.Node, bound: frozenset[str]) -> list[str]:
         names = []
-        for inner in walk(node):
+        for inner in tree.walk(node):
             if isinstance(inner, tree.Name) and inner.name in self.used - bound:
                 names.append(inner.name)
             elif isinstance(inner, tree.Leading) and tree.LEADING not in bound:
@@ -376,7 +375,7 @@ class _Reader:
         pending = [found]
         while pending:
             outer = pending.pop()
-            for child in children(outer):
+            for child in tree.children(outer):
                 if child.span.start <= node.span.start and node.span.end <= child.span.end:
                     call = isinstance(outer, tree.Call)
                     if call or (isinstance(outer, tree.Power) and not argument):
@@ -568,9 +567,3 @@ class _Reader:
             node.span,
             more=["for example X[2*p+3*r-1], X[size(n)-1-n], X[k[i], m] with an integer input k"],
         )
-
-
-def unknown(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean X?)"`` where a known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]}?)" if near else ""

@@ -6,9 +6,11 @@ Every node knows the characters it was read from, so that an error can point at 
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 REDUCTIONS = ("sum", "prod", "max", "min", "mean")
 FUNCTIONS = {
@@ -163,3 +165,22 @@ class Formula:
 
     text: str
     statements: tuple[Statement, ...]
+
+
+def children(node: Any) -> Iterator[Node]:
+    """The nodes directly inside a node of the syntax tree, or inside a tuple of such."""
+    parts = node if isinstance(node, tuple) else [getattr(node, field.name) for field in dataclasses.fields(node)]
+    for part in parts:
+        if isinstance(part, Node):
+            yield part
+        elif isinstance(part, tuple) and not isinstance(part, Span):
+            yield from children(part)
+
+
+def walk(node: Any) -> Iterator[Node]:
+    """A node of the syntax tree and everything inside it, in the order it is written."""
+    pending = [node] if isinstance(node, Node) else list(children(node))[::-1]
+    while pending:
+        last = pending.pop()
+        yield last
+        pending += list(children(last))[::-1]

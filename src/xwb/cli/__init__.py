@@ -13,17 +13,19 @@ import click
 
 from .. import __version__
 from ..core import DivergedError, FormulaError, ProofError, RunError, XwbError
+from ._check import check
 from ._derive import derive
 from ._output import complain, drop_output, point_out, ready_output
 from ._predict import predict
+from ._prove import prove
 from ._signals import Interrupted, signals_raise
 from ._train import train
 
 EPILOG = """\b
 Exit codes:
   0    done
-  1    the work failed or its result is wrong: a gradient check that disagrees,
-       a training that diverged, a full disk
+  1    the work failed or its result is wrong: a gradient that disagrees, your
+       function that raises, a training that diverged, a full disk
   2    a mistake in the call: an option, a file, a folder or a formula
   130  interrupted (Ctrl-C, SIGTERM or SIGHUP); what was reached is kept"""
 
@@ -31,12 +33,14 @@ Exit codes:
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="xwb", message="%(prog)s %(version)s")
 def commands() -> None:
-    """Y = XW + b and its backward pass: trained with, checked, written down."""
+    """Y = XW + b and its backward pass: trained with, checked, proved, written down."""
 
 
 commands.add_command(train)
 commands.add_command(predict)
 commands.add_command(derive)
+commands.add_command(check)
+commands.add_command(prove)
 
 
 def main(args: Sequence[str] | None = None) -> int:

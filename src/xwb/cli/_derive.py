@@ -10,27 +10,12 @@ from typing import Any
 import click
 
 from ._output import say
+from ._sizes import sizes_by_letter
 
 # Characters read from stdin; a formula has 10,000 at most, and what never ends is not to be waited for.
 MOST = 2**16
 # Columns of the page: those of the terminal within these bounds, elsewhere the usual ones.
 NARROW, USUAL, WIDE = 60, 100, 140
-
-
-def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, Any] | None:
-    """``n=64,d=4096``, or a tensor's shape, ``E=50257x768``."""
-    if value is None:
-        return None
-    example = "n=64,d=4096,m=4096" if param.name == "sizes" else "n=2,d=2,m=3"
-    sizes: dict[str, Any] = {}
-    for part in map(str.strip, value.split(",")):
-        name, _, size = part.partition("=")
-        if not re.fullmatch(r"[A-Za-z]\w*=[0-9]{1,18}(x[0-9]{1,18})*", part, re.ASCII):
-            raise click.BadParameter(f"{part!r} is no size; type --{param.name} {example}")
-        if name in sizes:
-            raise click.BadParameter(f"{name} has two sizes; type --{param.name} {example}")
-        sizes[name] = tuple(map(int, size.split("x"))) if "x" in size else int(size)
-    return sizes
 
 
 @click.command(no_args_is_help=True)
@@ -39,14 +24,14 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> dic
 @click.option(
     "--sizes",
     metavar="SIZES",
-    callback=_sizes,
+    callback=sizes_by_letter,
     help="Costs in numbers for these sizes, such as n=64,d=4096,m=4096; E=50257x768 is a tensor's shape. "
     "The derivation itself holds for all sizes.",
 )
 @click.option(
     "--paper",
     metavar="SIZES",
-    callback=_sizes,
+    callback=sizes_by_letter,
     help="The small case instead, every entry written out, such as n=2,d=2,m=3.",
 )
 @click.option("--latex", is_flag=True, help="Print LaTeX, for the body of a document that loads amsmath.")

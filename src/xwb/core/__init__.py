@@ -18,6 +18,7 @@ from ._errors import (
     one_dtype,
     shapes_table,
     two_sizes,
+    unknown,
 )
 from ._factored import FactoredGradient, Term
 from ._jacobian import jacobian
@@ -54,4 +55,5 @@ __all__ = [
     "refuse_unwritable",
     "shapes_table",
     "two_sizes",
+    "unknown",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -85,3 +86,11 @@ def one_dtype(call: str, **operands: Any) -> np.dtype[Any]:
     lines = [f"{name} = {name}.astype(np.{target.name})" for name in to_cast]
     table = shapes_table((name, a.shape, str(a.dtype)) for name, a in present.items())
     raise DtypeError(f"{call}: {fact}\n{table}\nResults keep one floating dtype; type  {'; '.join(lines)}")
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """``" (did you mean X?)"`` where a known name is near."""
+    known = list(known)
+    near = [one for one in known if one.casefold() == name.casefold()]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""

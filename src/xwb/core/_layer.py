@@ -82,6 +82,8 @@ class Layer(_Rule):
     ``back`` is linear in dY and may be called any number of times; nothing is mutated.
     """
 
+    derived = False  # whether the closed form was made from the formula
+
     def __init__(
         self,
         name: str,
