@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+
 import numpy as np
 import pytest
 
@@ -184,3 +187,76 @@ def test_what_it_is_not_given():
         xwb.check((forward, right), X, W, b, power=2)
     with pytest.raises(xwb.ProofError, match="2 gradients for 3 inputs"):
         xwb.check((forward, lambda dY, *arrays: right(dY, *arrays)[:2]), X, W, b)
+
+
+def test_a_forward_that_refuses_moved_inputs():
+    """It is smooth where it is defined."""
+
+    def root(X):
+        if (X <= 0).any():
+            raise ValueError("positive numbers only")
+        return np.sqrt(X)
+
+    positive = 0.5 + rng.random((4, 3))
+    assert xwb.check((root, lambda dY, X: dY / (2 * np.sqrt(X))), positive).ok
+    assert not xwb.check((root, lambda dY, X: dY / np.sqrt(X)), positive).ok
+
+
+def test_an_input_that_looks_like_the_random_directions_is_no_blind_spot():
+    """With a dY equal to X the gradient of a square W is symmetric, and a transpose invisible."""
+    for seed in range(3):
+        X = np.random.default_rng(seed).standard_normal((6, 4))
+        W = np.random.default_rng(seed).standard_normal((4, 4))
+        transposed = (lambda X, W: X @ W, lambda dY, X, W: (dY @ W.T, dY.T @ X))
+        assert not xwb.check(transposed, X, W, seed=seed).ok
+
+
+def test_the_report_as_json():
+    wrong = (forward, lambda dY, X, W, b: (dY @ W.T, X.T @ dY, dY.sum(0) * np.nan))
+    stored = json.loads(xwb.check(wrong, X, W, b).to_json())
+    assert stored["ok"] is False
+    assert [row["ok"] for row in stored["rows"]] == [True, True, False]
+    assert stored["rows"][2]["closed_form"] is None
+    assert stored["rows"][0]["shape"] == [5, 3]
+    assert stored["diagnosis"][0]["cause"] == "not finite"
+    assert {finding["name"] for finding in stored["findings"]} >= {"linear in dY", "two threads"}
+
+
+def test_a_pair_that_keeps_something():
+    keeps = (lambda X, W: (X @ W, (X, W)), lambda dY, saved: (dY @ saved[1].T, saved[0].T @ dY))
+    assert xwb.check(keeps, X, W).ok
+    by_name = (lambda X, W: X @ W, lambda dY, X, W: {"W": X.T @ dY, "X": dY @ W.T})
+    assert xwb.check(by_name, X, W).ok
+
+
+def test_a_derivation_is_checked():
+    report = xwb.check(xwb.derive("Y[n,m] = tanh(X[n,d] W[d,m])"), X, W)
+    assert report.ok
+    assert [row.name for row in report.rows] == ["X", "W"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_outputs_and_inputs_that_are_not_finite(dtype):
+    """A mask of −inf stands in attention's scores; its entries cannot be moved, and stay."""
+    Z = rng.standard_normal((4, 5)).astype(dtype)
+    Z[0, 3] = Z[2, 0] = -np.inf
+    assert xwb.check(xwb.softmax, Z).ok
+    logarithm = (np.log, lambda dY, X: dY / X)
+    assert xwb.check(logarithm, np.array([1.0, 2.0, -1.0, 3.0], dtype)).ok
+    with pytest.raises(xwb.DataError, match="not finite anywhere"):
+        xwb.check(logarithm, np.array([-1.0, -2.0], dtype))
+
+
+def test_ill_conditioned_layers_raise_no_alarm():
+    def norm(X):
+        return (X - X.mean(-1, keepdims=True)) / np.sqrt(X.var(-1, keepdims=True) + 1e-5)
+
+    def back(dY, X):
+        inverse = 1 / np.sqrt(X.var(-1, keepdims=True) + 1e-5)
+        H = (X - X.mean(-1, keepdims=True)) * inverse
+        return inverse * (dY - dY.mean(-1, keepdims=True) - H * (dY * H).mean(-1, keepdims=True))
+
+    for dtype, offset in itertools.product((np.float32, np.float64), (0, 100, 1e4)):
+        for seed in range(3):
+            Z = (np.random.default_rng(seed).standard_normal((7, 6)) + offset).astype(dtype)
+            assert xwb.check((norm, back), Z, conduct=False).ok, (dtype, offset, seed)

@@ -210,3 +210,10 @@ class TestWholeNumbers:
     )
     def test_says_nothing_where_numbers_are_not_whole(self, forward):
         assert self.outcome(lambda dY, X, W: (dY @ W.T, X.T @ dY), forward)[0].ok is None
+
+    def test_no_alarm_beyond_a_kink(self):
+        """Inactive at the inputs given, a hinge looks like the polynomial 0; at whole numbers it need not be."""
+        for far in (3, 20, 50):
+            hinge = lambda X, W, far=far: np.maximum(X - far, 0) + W  # noqa: E731
+            right = lambda dY, X, W, far=far: (dY * (far < X), dY)  # noqa: E731
+            assert self.outcome(right, hinge, (X, X))[0].ok is not False

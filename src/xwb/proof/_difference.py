@@ -109,10 +109,16 @@ class Probe:
         """Y (outputs,) with input ``i`` replaced."""
         moved = list(self.arrays)
         moved[i] = X
-        return self._flat(self._evaluated(moved))
+        return self._flat(moved)
 
-    def _flat(self, Y: Array) -> Array:
-        """Y in float64 as (outputs,); outputs that are not finite at the point itself stand still."""
+    def _flat(self, arrays: Sequence[Any]) -> Array:
+        """Y in float64 as (outputs,); outputs that are not finite at the point itself stand still.
+
+        NaN where the function refuses the inputs: that they were moved is no mistake of its own.
+        """
+        Y = self._tried(arrays)
+        if Y is None or Y.size != self.finite.size:
+            return np.where(self.finite, np.nan, 0.0)
         return np.where(self.finite, Y.astype(np.float64).reshape(-1), 0.0)
 
     def direction(self, i: int) -> Array:
@@ -120,6 +126,7 @@ class Probe:
         shape = self.arrays[i].shape
         size: Array = self.scale[i] * self.rng.uniform(0.5, 1.0, shape)
         size *= self.rng.choice([-1.0, 1.0], shape)
+        size[~np.isfinite(self.arrays[i])] = 0.0  # what is infinite stays
         return size
 
     def _along_all(self, directions: Mapping[int, Array], t: float) -> Array:
@@ -127,7 +134,7 @@ class Probe:
         arrays = list(self.arrays)
         for i, direction in directions.items():
             arrays[i] = self._moved(i, direction, t)
-        return self._flat(self._evaluated(arrays))
+        return self._flat(arrays)
 
     def _moved(self, i: int, direction: Array, t: float) -> Array:
         X = self.arrays[i]
@@ -295,7 +302,7 @@ class Probe:
             high, low = (self._moved(i, direction, sign * k * step) for sign in (1, -1))
             up, down = self.at(i, high), self.at(i, low)
             change += c * (up - down)
-            moved += c * (high.astype(np.float64) - low.astype(np.float64))
+            moved += c * _difference(high, low)
             size = np.maximum(size, np.maximum(np.abs(up), np.abs(down)))
         # Far away Y may be larger than here, and so is its rounding.
         noise = np.maximum(self.noise, self.unit * size)
@@ -342,8 +349,7 @@ class Probe:
         if crossed.any() and np.linalg.norm(kept[moving]) > 0.5 * np.linalg.norm(weights[moving]):
             weights, kinked = kept, False
         used = weights != 0
-        X = [x.astype(np.float64) for x in far]
-        moved = (8 * (X[2] - X[1]) - (X[3] - X[0])) / (12 * step)
+        moved = (8 * _difference(far[2], far[1]) - _difference(far[3], far[0])) / (12 * step)
         value = float(np.dot(weights[used], fourth[used]))
         truncation = float(np.linalg.norm((weights * error)[used]))
         return Slope(value, truncation + self._rounding(weights, self.noise, moving) / step, moved, weights, kinked)
@@ -366,6 +372,12 @@ def deviation(values: Sequence[Array]) -> Array:
         fourth = sum(c * table[k : len(table) - 4 + k] for k, c in enumerate(FOURTH_DIFFERENCE))
         result: Array = np.sqrt(np.mean(np.square(fourth), axis=0) / np.sum(FOURTH_DIFFERENCE**2))
     return result
+
+
+def _difference(high: Array, low: Array) -> Array:
+    """How far an input was moved, in float64; what is infinite was not."""
+    difference: Array = np.where(np.isfinite(high), high.astype(np.float64) - low.astype(np.float64), 0.0)
+    return difference
 
 
 def _degree(values: Array, rounding: float, noise: Array) -> int | None:

@@ -15,6 +15,7 @@ DIRECTIONS = 4
 RANGES = (64, 16, 4, 2)
 LARGEST = 2.0**48  # leaves room for what is larger on the way to a sum than the sum
 HIGHEST_DEGREE = 4
+MULTIPLES = {2: 2, 4: 12}  # that make the coefficients of a stencil whole
 
 
 class Exact(NamedTuple):
@@ -26,7 +27,7 @@ class Exact(NamedTuple):
 
 
 def exact(probe: Probe, i: int, rng: np.random.Generator) -> Exact:
-    """Compare ⟨dY, J v⟩ with ⟨Jᵀ dY, v⟩ for whole x, dY and v, by ``==``.
+    """Compare ⟨dY, J v⟩ with ⟨Jᵀ dY, v⟩ for whole x, dY and v, by ``==``, where the function is a polynomial along v.
 
     A gradient that is wrong at x differs from the right one by a vector e ≠ 0, and a v with entries drawn from a set S
     has ⟨e, v⟩ = 0 with a probability of at most 1/|S| (Schwartz 1980, Zippel 1979).
@@ -38,7 +39,7 @@ def exact(probe: Probe, i: int, rng: np.random.Generator) -> Exact:
     spent = 0
     for r in RANGES:
         outcome = _attempt(probe.subject, i, order, r, rng)
-        spent += 1 + DIRECTIONS * order
+        spent += 1 + DIRECTIONS * (order + 3)
         if outcome is not None:
             return Exact(outcome, (2 * r + 1.0) ** -DIRECTIONS, spent)
     return Exact(None, evaluations=spent)
@@ -59,14 +60,17 @@ def _attempt(subject: Subject, i: int, order: int, r: int, rng: np.random.Genera
             agree = []
             for _ in range(DIRECTIONS):
                 v = whole(arrays[i].shape)
-                multiple = 60 if order == 6 else 12 if order == 4 else 2
-                change: Array | float = 0.0
-                for k, c in enumerate(STENCILS[order], 1):
-                    moved = ([*arrays[:i], arrays[i] + s * k * v, *arrays[i + 1 :]] for s in (1, -1))
-                    up, down = (subject.value(*copies(inputs)) for inputs in moved)
-                    if not (_is_whole(up) and _is_whole(down)):
-                        return None
-                    change = change + round(multiple * c) * (up - down)
+                line = []
+                for t in range(-order // 2 - 1, order // 2 + 2):
+                    moved = [*arrays[:i], arrays[i] + t * v, *arrays[i + 1 :]]
+                    line.append(np.asarray(subject.value(*copies(moved))))
+                if not all(map(_is_whole, line)) or np.diff(line, order + 1, axis=0).any():
+                    return None  # other whole numbers may lie beyond a kink
+                multiple, middle = MULTIPLES[order], order // 2 + 1
+                change = sum(
+                    round(multiple * c) * (line[middle + k] - line[middle - k])
+                    for k, c in enumerate(STENCILS[order], 1)
+                )
                 left, right = np.sum(dY * change), multiple * np.sum(grad * v)
                 if not (np.sum(np.abs(dY * change)) < LARGEST and multiple * np.sum(np.abs(grad * v)) < LARGEST):
                     return None
