@@ -260,3 +260,12 @@ def test_ill_conditioned_layers_raise_no_alarm():
         for seed in range(3):
             Z = (np.random.default_rng(seed).standard_normal((7, 6)) + offset).astype(dtype)
             assert xwb.check((norm, back), Z, conduct=False).ok, (dtype, offset, seed)
+
+
+def test_features_narrower_than_a_step_are_not_missed():
+    """At a thousand times these inputs most of tanh is flat, and steep where XW is 0."""
+    for seed in range(20):
+        grid = np.random.default_rng(seed)
+        Q, R = grid.integers(-4, 5, (4, 3)) / 4, grid.integers(-4, 5, (3, 5)) / 4
+        for scale in (1, 2.0**10):
+            xwb.check(xwb.derive("Y[n,m] = tanh(X[n,d] W[d,m])"), scale * Q, scale * R).raise_if_wrong()

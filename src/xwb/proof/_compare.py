@@ -76,19 +76,22 @@ class Tensor:
         compared, kinks = self.entries(indices)
         entries = len(compared)
         directions = 1 if all_of_them and entries + kinks == len(indices) else DIRECTIONS
-        along = [self.along(self.probe.direction(self.i)) for _ in range(directions)]
+        tried = [self.along(self.probe.direction(self.i)) for _ in range(directions)]
+        along = [one for one in tried if one]
         if not any(one.excess > 1 for one in compared) and any(one.excess > 1 for one in along):
             compared.append(self._located())
         whole = exact(self.probe, self.i, self.point.rng)
         row = self._row([*compared, *along])
         if not compared and kinks:
             row = row._replace(note="a kink at every entry", relative=np.inf)
+        if directions > 1 and not along:
+            row = row._replace(note="no step resolves its directions, and not every entry was moved", relative=np.inf)
         if whole.ok is False and row.ok:
             row = row._replace(note="differs at whole numbers, where nothing is rounded", relative=np.inf)
         return row._replace(
             method=self.probe.method(self.i),
             entries=entries,
-            directions=directions,
+            directions=len(along),
             miss=whole.miss if whole.ok else None,
             evaluations=self.probe.evaluations - before + whole.evaluations,
             kinks=kinks,
@@ -167,11 +170,11 @@ class Tensor:
 
     # -- directions --------------------------------------------------------------------------------------------------
 
-    def along(self, direction: Array) -> Compared:
-        """Both numbers along one direction: ⟨gradient, direction⟩."""
+    def along(self, direction: Array) -> Compared | None:
+        """Both numbers along one direction: ⟨gradient, direction⟩; None where no step resolves the slope."""
         slope = self.probe.slope(self.i, direction, self.point.weights)
-        if slope.kinked:  # the entries say more
-            return Compared(None, 0.0, 0.0, 0.0, 0.0)
+        if not slope.resolved:
+            return None
         worst: Compared | None = None
         for claim, grad in zip(self.point.claims, self._claimed_for(slope), strict=True):
             products = grad * slope.direction.reshape(-1)
@@ -199,7 +202,8 @@ class Tensor:
             for half in halves:
                 part = np.zeros(direction.size)
                 part[half] = direction[half]
-                both.append(self.along(part.reshape(self.X.shape)).excess)
+                found = self.along(part.reshape(self.X.shape))
+                both.append(found.excess if found else 0.0)
             left = halves[int(np.argmax(both))]
         index = tuple(int(k) for k in np.unravel_index(left[0], self.X.shape))
         return self.entries([index])[0][0]

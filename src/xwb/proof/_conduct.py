@@ -322,7 +322,7 @@ class _Conduct:
                 return f"d{name} is not finite, though Y is"
             direction = there.direction(i)
             slope = there.slope(i, direction, weights)
-            if slope.kinked:
+            if not slope.resolved:
                 continue
             kept = grads if slope.weights is weights else self._grads_at(there, inputs, slope.weights)
             closed = float(np.sum(np.asarray(kept[i], np.float64) * slope.direction))

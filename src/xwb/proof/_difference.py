@@ -31,6 +31,7 @@ FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 IMAGINARY_STEP = 1e-30
 # Rounding errors stay within so many of their standard deviations, each of which is known from a few samples only.
 DEVIATIONS = 8.0
+COARSEST = 0.1  # the error of a slope, as a part of it, from which on it says nothing
 # A slope is good enough once its error is this part of it; more steps are tried until then.
 GOOD_ENOUGH = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-4}
 
@@ -43,6 +44,12 @@ class Slope(NamedTuple):
     direction: Array  # as really moved: rounding changes it a little
     weights: Array  # those asked for, 0 at outputs that cross a kink on the way
     kinked: bool  # Y has two slopes here, one for each side
+    coarse: float  # the bound relative to the size of what the slope adds up
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it says anything: no kink, and a step small enough for what happens here; or nothing moved."""
+        return not self.kinked and (self.coarse < COARSEST or self.value == 0.0)
 
 
 class Entry(NamedTuple):
@@ -124,10 +131,9 @@ class Probe:
     def direction(self, i: int) -> Array:
         """A random direction in the shape of input ``i``: entries of both signs, from half its scale to its scale."""
         shape = self.arrays[i].shape
-        size: Array = self.scale[i] * self.rng.uniform(0.5, 1.0, shape)
-        size *= self.rng.choice([-1.0, 1.0], shape)
-        size[~np.isfinite(self.arrays[i])] = 0.0  # what is infinite stays
-        return size
+        size = self.scale[i] * self.rng.uniform(0.5, 1.0, shape) * self.rng.choice([-1.0, 1.0], shape)
+        direction: Array = np.where(np.isfinite(self.arrays[i]), size, 0.0)  # what is infinite stays
+        return direction
 
     def _along_all(self, directions: Mapping[int, Array], t: float) -> Array:
         """Y (outputs,) with several inputs moved at once."""
@@ -291,7 +297,7 @@ class Probe:
                 return best
             if best is None or far.bound < best.bound:
                 best = far
-            if far.bound <= GOOD_ENOUGH[self.dtype] * abs(far.value):
+            if far.coarse <= GOOD_ENOUGH[self.dtype]:
                 break
         return best
 
@@ -308,23 +314,22 @@ class Probe:
         noise = np.maximum(self.noise, self.unit * size)
         rounding = self._rounding(weights, noise, change != 0.0) / step
         value = float(np.dot(weights, change)) / step
-        return Slope(value, rounding + 8 * self.unit * abs(value), moved / step, weights, False)
+        bound = rounding + 8 * self.unit * abs(value)
+        return Slope(value, bound, moved / step, weights, False, _ratio(bound, abs(value)))
 
     def _smooth(self, i: int, direction: Array, weights: Array) -> Slope:
         """By central differences of second and fourth order, whose disagreement bounds the error of both."""
         usual, *others = SMOOTH_STEPS[self.dtype]
         best = self._two_orders(i, direction, weights, 2.0**usual)
         for power in others:
-            if best.bound <= GOOD_ENOUGH[self.dtype] * abs(best.value) and not best.kinked:
+            if best.coarse <= GOOD_ENOUGH[self.dtype] and not best.kinked:
                 break
             if best.kinked and power > usual:
                 continue  # a larger step may hide the kink, a smaller one avoid it
             slope = self._two_orders(i, direction, weights, 2.0**power)
-            if best.kinked and not slope.kinked:
-                better = slope.bound <= 1e-3 * abs(slope.value)
-            else:
-                better = slope.kinked == best.kinked and not slope.bound >= best.bound
-            if better and not np.isnan(slope.bound):
+            # Both: a step beyond all that happens near the point finds little, and may find that exactly.
+            finer = slope.coarse < best.coarse and slope.bound < best.bound
+            if finer if slope.kinked == best.kinked else best.kinked and slope.coarse <= 1e-3:
                 best = slope
         return best
 
@@ -352,7 +357,10 @@ class Probe:
         moved = (8 * _difference(far[2], far[1]) - _difference(far[3], far[0])) / (12 * step)
         value = float(np.dot(weights[used], fourth[used]))
         truncation = float(np.linalg.norm((weights * error)[used]))
-        return Slope(value, truncation + self._rounding(weights, self.noise, moving) / step, moved, weights, kinked)
+        bound = truncation + self._rounding(weights, self.noise, moving) / step
+        return Slope(
+            value, bound, moved, weights, kinked, _ratio(bound, float(np.linalg.norm((weights * fourth)[used])))
+        )
 
     def _rounding(self, weights: Array, noise: Array, moving: Array) -> float:
         """What rounding may put a difference of ⟨weights, Y⟩ off by; outputs that stood still may have had to move."""
@@ -378,6 +386,11 @@ def _difference(high: Array, low: Array) -> Array:
     """How far an input was moved, in float64; what is infinite was not."""
     difference: Array = np.where(np.isfinite(high), high.astype(np.float64) - low.astype(np.float64), 0.0)
     return difference
+
+
+def _ratio(part: float, whole: float) -> float:
+    """Their quotient; infinite if there is none."""
+    return part / whole if whole and not np.isnan(part) else 0.0 if part == 0 else np.inf
 
 
 def _degree(values: Array, rounding: float, noise: Array) -> int | None:
