@@ -142,7 +142,8 @@ def factor(evidence: Evidence) -> Said | None:
             return "mean for sum", f"the ratio is 1/{n} at every entry: a mean over {axis} stands where a sum belongs."
         if abs(times - n) <= 1e-6 * n + 4 * spread:
             return "sum for mean", f"the ratio is {n} at every entry: a sum over {axis} stands where a mean belongs."
-    return "constant factor", f"it is {times:.10g} times what it should be, at every entry."
+    digits = min(10, max(3, -math.floor(math.log10(spread + 1e-16)) - 1))  # those that are not rounding
+    return "constant factor", f"it is {times:.{digits}g} times what it should be, at every entry."
 
 
 def _lengths(evidence: Evidence) -> dict[int, str]:
