@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .. import algebra
-from ..core import Array, OptionError, ProofError
+from ..core import Array, OptionError
 from ._apart import ALLOWED, SMALL, apart
 from ._check import check_subject
 from ._operands import as_derivation, as_dtype
-from ._report import WIDTH, Diagnosis
+from ._report import Diagnosis
 from ._subject import Checkable, Pass, Subject, subject_of
-from ._written import columns, plain
+from ._written import INDENT, Result, columns, record, wrapped
 
 if TYPE_CHECKING:
     from ..algebra import Derivation
@@ -44,7 +42,7 @@ class Part(NamedTuple):
         return self.relative <= self.allowed  # False for a NaN
 
 
-class Grade:
+class Grade(Result):
     """What `grade` found: printed, a table with both numbers; attributes for programs.
 
     Attributes:
@@ -80,13 +78,9 @@ class Grade:
         return sum(part.ok for part in self.parts)
 
     def __str__(self) -> str:
-        lines = [f"{self.call} against {self.against}: {self._score()}", *self._table()]
-        sentences = [f"d{tensor}: {sentence}" for tensor, _, sentence in self.diagnosis]
-        for sentence in (*self.remarks, *sentences):
-            lines += textwrap.wrap(sentence, WIDTH, subsequent_indent="    ")
-        return "\n".join(lines)
-
-    __repr__ = __str__
+        reasons = [f"d{tensor}: {sentence}" for tensor, _, sentence in self.diagnosis]
+        title = f"{self.call} against {self.against}: {self._score()}"
+        return "\n".join([title, *self._table(), *wrapped([*self.remarks, *reasons], INDENT)])
 
     def _score(self) -> str:
         if self.ok:
@@ -109,27 +103,16 @@ class Grade:
         ]
         return columns(cells)
 
-    def to_json(self) -> str:
-        """The grade as a JSON object: call, against, ok, parts, diagnosis, remarks; null for what is not finite."""
-        return json.dumps(
-            {
-                "call": self.call,
-                "against": self.against,
-                "ok": self.ok,
-                "parts": [
-                    {**{name: plain(value) for name, value in part._asdict().items()}, "ok": part.ok}
-                    for part in self.parts
-                ],
-                "diagnosis": [diagnosis._asdict() for diagnosis in self.diagnosis],
-                "remarks": self.remarks,
-            },
-            allow_nan=False,
-        )
-
-    def raise_if_wrong(self) -> None:
-        """Raises `ProofError` with the grade unless every part is right."""
-        if not self.ok:
-            raise ProofError(str(self))
+    def as_dict(self) -> dict[str, Any]:
+        """What `to_json` writes: call, against, ok, parts, diagnosis, remarks."""
+        return {
+            "call": self.call,
+            "against": self.against,
+            "ok": self.ok,
+            "parts": [record(part) for part in self.parts],
+            "diagnosis": [diagnosis._asdict() for diagnosis in self.diagnosis],
+            "remarks": self.remarks,
+        }
 
 
 def part(name: str, found: Any, expected: Array, allowed: float, least: float = 0.0) -> Part:
