@@ -1,8 +1,8 @@
 """Checks of a backward pass against measurements that do not know it."""
 
-from ._call import Inputs, inputs_of
 from ._check import check, check_subject
 from ._grade import Grade, Part, grade, match
+from ._inputs import Inputs, inputs_of
 from ._operands import operands
 from ._proof import Case, Formula, Proof, Verdict
 from ._prove import prove

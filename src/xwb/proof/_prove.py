@@ -316,7 +316,7 @@ class _Instance:
         checked = tuple(i for i, name in enumerate(stated.inputs) if name in stated.checked)
         inputs = tuple(None if name is None else arrays[name] for name in stated.inputs)
         names = tuple(rule.inputs[: len(inputs)])
-        return Subject(rule.call, names, inputs, checked, lambda *given: run(*given).Y, run, rule.formula)
+        return Subject(rule.call, names, inputs, checked, lambda *given: run(*given).Y, run)
 
 
 # -- which corner is the odd one out -----------------------------------------------------------------------------------

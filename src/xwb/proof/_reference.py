@@ -12,8 +12,8 @@ import numpy as np
 
 from ..core import Array, DataError, unknown
 from ._apart import ALLOWED
-from ._call import Inputs, inputs_of
 from ._grade import Grade, Part, part
+from ._inputs import Inputs, inputs_of
 from ._subject import Checkable, subject_of
 
 
