@@ -184,35 +184,28 @@ class _Instance:
 
     def _case(self, layout: str, conduct: bool, plain: _Tried | None) -> _Tried:
         """One layout. ``plain`` is the case of contiguous arrays: if the gradients are the same, so are differences."""
-        notes: list[str] = []
-        faults: list[str] = []
-        errors = [Error(np.inf, ALLOWED[self.dtype])] * 3
         found: dict[str, Any] = {}
         report: Report | None = None
+        value = gradient = numeric = Error(np.inf, ALLOWED[self.dtype])
+        notes: dict[str, str] = {}  # by tensor, or of the exception
+        faults: list[str] = []
         try:
             found = self._closed_form(self.arrays, layout)
-            errors[:2] = self._formula_apart(found, layout, notes)
+            value, gradient, notes = self._against_formula(found, layout)
             if plain is not None and not plain.case.notes and self._alike(found, plain.found):
-                report, errors[2] = plain.report, Error(plain.case.numeric, plain.case.numeric_allowed)
+                report, numeric = plain.report, plain.case.errors[-1]
             else:
                 report = check_subject(self.subject(layout), seed=self.seed, conduct=conduct)
-                errors[2] = self._numeric_apart(report, notes)
+                numeric, others = self._against_differences(report)
+                notes.update({name: note for name, note in others.items() if name not in notes})
                 faults = [f"{name}: {detail}" for name, ok, detail in report.findings if ok is False]
         except Exception as error:
             line = own_line(error)
-            notes.append(raised(error) + (f" ({line})" if line else ""))
+            notes["exception"] = raised(error) + (f" ({line})" if line else "")
             report = None
-        value, gradient, numeric = errors
+        errors = (*value, *gradient, *numeric)
         case = Case(
-            self.stated.variant,
-            self.sizes,
-            self.dtype.name,
-            layout,
-            *value,
-            *gradient,
-            *numeric,
-            tuple(notes),
-            tuple(faults),
+            self.stated.variant, self.sizes, self.dtype.name, layout, *errors, tuple(notes.values()), tuple(faults)
         )
         return _Tried(self, case, found, report)
 
@@ -223,32 +216,36 @@ class _Instance:
         named = dict(zip(self.stated.rule.inputs, grads, strict=False))
         return {"Y": done.Y, **{f"d{name}": named.get(name) for name in self.stated.checked}}
 
-    def _formula_apart(self, found: Mapping[str, Any], layout: str, notes: list[str]) -> list[Error]:
-        """The largest errors of value and gradients; with a note and both numbers for each that is too large."""
-        exact = [("Y", self.Y), *((f"d{name}", exact) for name, exact in self.gradients.items())]
+    def _against_formula(self, found: Mapping[str, Any], layout: str) -> tuple[Error, Error, dict[str, str]]:
+        """The error of the value, the largest of the gradients, and a note on each tensor that is wrong."""
+        exact = [("Y", self.Y), *((f"d{name}", gradient) for name, gradient in self.gradients.items())]
         exact += [(f"d{name}", self.derived[name]) for name in self.gradients if name in self.derived]
-        worst = [Error(0.0, ALLOWED[self.dtype])] * 2
-        noise: dict[str, float] = {}
+        errors: list[Error] = []
+        notes: dict[str, str] = {}
         for name, expected in exact:
-            if found[name] is None:
-                notes += [f"{name} is missing"] * (f"{name} is missing" not in notes)
-                worst[1] = Error(np.inf, ALLOWED[self.dtype])
-                continue
-            relative, entry, fact = apart(found[name], expected, SMALL)
-            allowed = ALLOWED[self.dtype]
-            if not relative <= allowed and not fact:
-                noise = noise or self._noise(found, layout)
-                allowed = min(max(allowed, noise[name] / scale(expected, SMALL)), MOST * allowed)
-            if not relative <= allowed and not any(note.startswith(f"{name}[") for note in notes):
-                value = np.asarray(found[name])[entry] if not fact else None
-                notes.append(
-                    f"{name} {fact}"
-                    if fact
-                    else f"{name}{list(entry)} is {value:.7g}, by the formula {expected[entry]:.7g}"
-                )
-            place = 0 if name == "Y" else 1
-            worst[place] = max(worst[place], Error(relative, allowed), key=Error.excess)
-        return worst
+            error, note = self._tensor_apart(name, expected, found, layout)
+            errors.append(error)
+            if note:
+                notes.setdefault(name, note)
+        value, *gradients = errors
+        return value, max(gradients, key=Error.excess, default=Error(0.0, ALLOWED[self.dtype])), notes
+
+    def _tensor_apart(self, name: str, expected: Array, found: Mapping[str, Any], layout: str) -> tuple[Error, str]:
+        """The error of one tensor, and both numbers where it is too large."""
+        allowed = ALLOWED[self.dtype]
+        if found[name] is None:
+            return Error(np.inf, allowed), f"{name} is missing"
+        relative, entry, fact = apart(found[name], expected, SMALL)
+        if fact:
+            return Error(relative, allowed), f"{name} {fact}"
+        if not relative <= allowed:
+            noise = self._noise(found, layout)[name]
+            allowed = min(max(allowed, noise / scale(expected, SMALL)), MOST * allowed)
+        error = Error(relative, allowed)
+        if relative <= allowed:
+            return error, ""
+        number = np.asarray(found[name])[entry]
+        return error, f"{name}{list(entry)} is {number:.7g}, by the formula {expected[entry]:.7g}"
 
     def _noise(self, found: Mapping[str, Any], layout: str) -> dict[str, float]:
         """How far the closed form moves with its inputs' rounding."""
@@ -273,20 +270,21 @@ class _Instance:
         pairs = [(found[name], other[name]) for name in found if name != "Y"]
         return all(a is not None and apart(a, np.asarray(b), SMALL)[0] <= ALLOWED[self.dtype] for a, b in pairs)
 
-    def _numeric_apart(self, report: Report, notes: list[str]) -> Error:
-        """The relative error against finite differences where it is worst, and what is allowed there."""
+    def _against_differences(self, report: Report) -> tuple[Error, dict[str, str]]:
+        """The relative error where it is worst, and a note with both numbers for each gradient that is wrong."""
         worst = Error(0.0, ALLOWED[self.dtype])
+        notes: dict[str, str] = {}
         for row in report.rows:
             difference = abs(row.closed_form - row.numeric)
             # Relative to SMALL where the whole tensor is smaller, as the other errors are.
             largest = difference / row.relative if 0 < row.relative < np.inf else SMALL
             smaller = min(1.0, largest / SMALL)
             error = Error(row.relative * smaller, max(row.allowed * smaller, ALLOWED[self.dtype]))
-            if not error.relative <= error.allowed and not any(note.startswith(f"d{row.name}") for note in notes):
+            if not error.relative <= error.allowed:
                 fact = row.note or f"is {row.closed_form:.7g}, by finite differences {row.numeric:.7g}"
-                notes.append(f"d{row.name}{list(row.worst)} {fact}")
+                notes[f"d{row.name}"] = f"d{row.name}{list(row.worst)} {fact}"
             worst = max(worst, error, key=Error.excess)
-        return worst
+        return worst, notes
 
     def _laid_out(self, arrays: Mapping[str, Array], dtype: Any, layout: str) -> dict[str, Array]:
         return {name: lay_out(as_dtype(array, dtype), layout) for name, array in arrays.items()}
