@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy as np
 from ..core import Array, DataError, Layer, Loss, OptionError
 from ._apart import ALLOWED, SMALL, apart, scale
 from ._check import check_subject
+from ._odd_one_out import verdict_of
 from ._operands import LAYOUTS, as_dtype, draw_until, lay_out, several_sizes
-from ._proof import Case, Error, Formula, Proof, Verdict, said
+from ._proof import Case, Error, Formula, Proof, Verdict
 from ._raised import own_line, raised
 from ._report import Report
 from ._subject import Pass, Subject
@@ -25,8 +26,6 @@ DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 # A closed form that misses by more than ALLOWED is run again on inputs moved by one rounding: TIMES what that changes
 # is its own rounding, as where nearly all of it cancels. Forgiven are at most MOST times what the table allows.
 MOVES, TIMES, MOST = 4, 10, 100
-# The exact derivative and that of `derive`, both in float64.
-DERIVED_ALLOWED = 1e-9
 
 
 def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int = 0) -> Proof:
@@ -65,7 +64,7 @@ def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int 
     for variant, formula in enumerate(formulas):
         stated = _Stated(rule, formula, variant, derivation, sizes, derived)
         rng = np.random.default_rng(seed)
-        tried: list[_Tried] = []
+        tried: list[Tried] = []
         for number, fitted in enumerate(several_sizes(stated.derivation)):
             for dtype in DTYPES:
                 instance = _Instance(stated, fitted, dtype, rng, seed)
@@ -75,7 +74,7 @@ def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int 
                     skipped.append((variant, fitted.sizes))
         rows += [one.case for one in tried]
         if not all(one.case.ok for one in tried):
-            verdicts.append(_verdict(tried))
+            verdicts.append(verdict_of(tried))
     return Proof(rule.call, formulas, rows, verdicts, derived, skipped)
 
 
@@ -135,7 +134,7 @@ class _Stated:
         return Pass(Y, saved, back)
 
 
-class _Tried(NamedTuple):
+class Tried(NamedTuple):
     """A case with what a verdict needs to know."""
 
     instance: _Instance
@@ -175,14 +174,14 @@ class _Instance:
             return True
         return True
 
-    def cases(self, thorough: bool) -> list[_Tried]:
+    def cases(self, thorough: bool) -> list[Tried]:
         """Every layout; ``thorough`` lets `check` also try how the backward pass behaves."""
-        tried: list[_Tried] = []
+        tried: list[Tried] = []
         for layout in LAYOUTS:
             tried.append(self._case(layout, thorough and not tried, tried[0] if tried else None))
         return tried
 
-    def _case(self, layout: str, conduct: bool, plain: _Tried | None) -> _Tried:
+    def _case(self, layout: str, conduct: bool, plain: Tried | None) -> Tried:
         """One layout. ``plain`` is the case of contiguous arrays: if the gradients are the same, so are differences."""
         found: dict[str, Any] = {}
         report: Report | None = None
@@ -207,7 +206,7 @@ class _Instance:
         case = Case(
             self.stated.variant, self.sizes, self.dtype.name, layout, *errors, tuple(notes.values()), tuple(faults)
         )
-        return _Tried(self, case, found, report)
+        return Tried(self, case, found, report)
 
     def _closed_form(self, arrays: Mapping[str, Array], layout: str) -> dict[str, Any]:
         """The value and the gradients by name, those that the formula has."""
@@ -315,98 +314,3 @@ class _Instance:
         inputs = tuple(None if name is None else arrays[name] for name in stated.inputs)
         names = tuple(rule.inputs[: len(inputs)])
         return Subject(rule.call, names, inputs, checked, lambda *given: run(*given).Y, run)
-
-
-# -- which corner is the odd one out -----------------------------------------------------------------------------------
-
-
-def _verdict(tried: Sequence[_Tried]) -> Verdict:
-    """What is wrong with one formula and its closed form, from all its cases."""
-    wrong = [one for one in tried if one.case.notes] or [one for one in tried if not one.case.ok]
-    right = [one.case for one in tried if one not in wrong]
-    first = wrong[0]
-    key, sentence = _odd_one_out(first)
-    if key == "conduct":
-        return Verdict(first.case.variant, key, sentence, first.case.conduct)
-    details = [f"first at {said(first.case.sizes) or 'this size'}, {first.case.dtype}, {first.case.layout}:"]
-    details += first.case.notes
-    if first.report is not None:
-        details += [f"d{tensor}: {because}" for tensor, _, because in first.report.diagnosis]
-    where = _where([one.case for one in wrong], right)
-    return Verdict(first.case.variant, key, f"{sentence} {where}", tuple(details))
-
-
-def _odd_one_out(first: _Tried) -> tuple[str, str]:
-    value, gradient, numeric = first.case.agrees
-    if first.report is None:
-        return "raised", "The closed form raised an error."
-    if first.instance.derived:
-        for name, exact in first.instance.gradients.items():
-            if apart(first.instance.derived[name], exact, SMALL)[0] > DERIVED_ALLOWED:
-                return "derive", f"derive is wrong about d{name}: its gradient is not the formula's derivative."
-    match value, gradient, numeric:
-        case True, True, _ if first.case.conduct:
-            return "conduct", "The gradients are the formula's, but the backward pass is not sound."
-        case True, False, _ if _forward_follows(first):
-            less = ", by less than finite differences resolve" if numeric else ""
-            return "closed form", (
-                "The closed form is wrong: formula and finite differences agree, its backward is the odd one "
-                f"out{less}."
-            )
-        case True, True, False:
-            return "finite difference", "Closed form and formula agree, and finite differences with neither."
-        case True, False, True:
-            return "formula", (
-                "The formula has another derivative than this layer: closed form and finite differences agree."
-            )
-        case False, True, True:
-            return "formula", (
-                "The forward is not the formula's value, and the gradients agree all the same: they differ by what "
-                "does not depend on the inputs."
-            )
-        case False, False, True:
-            return "formula", (
-                "The forward is not the formula's value. Closed form and finite differences agree: the formula is not "
-                "this layer's."
-            )
-        case False, True, False:
-            return "forward", (
-                "The forward is not the formula's value. The backward is the formula's derivative: the forward is "
-                "wrong."
-            )
-    told = "" if value else "The forward is not the formula's value. "
-    return "all", f"{told}No two of formula, closed form and finite differences agree."
-
-
-def _forward_follows(first: _Tried) -> bool:
-    """Whether finite differences of the forward are the formula's derivative."""
-    instance, case = first.instance, first.case
-    subject = instance.subject(case.layout, by_formula=True)
-    return all(row.ok for row in check_subject(subject, seed=instance.seed, conduct=False).rows)
-
-
-def _where(wrong: Sequence[Case], right: Sequence[Case]) -> str:
-    """What the wrong cases have in common that the right ones do not all have."""
-    if not right:
-        return "Wrong in every case."
-    common = []
-    for name, word in (("dtype", "in"), ("layout", "for inputs that are")):
-        values = dict.fromkeys(getattr(case, name) for case in wrong)
-        if not set(values) >= {getattr(case, name) for case in right}:
-            common.append(f"{word} {' or '.join(values)}")
-    common += [
-        f"where {letter} is 1"
-        for letter in wrong[0].sizes
-        if all(_is_one(case, letter) for case in wrong) and not all(_is_one(case, letter) for case in right)
-    ]
-    for letter in wrong[0].sizes:
-        if all(_is_one(case, letter) for case in right) and not any(_is_one(case, letter) for case in wrong):
-            return f"Wrong except where {letter} is 1."
-    if common:
-        return f"Wrong only {', '.join(common)}."
-    return f"Wrong in {len(wrong)} of {len(wrong) + len(right)} cases."
-
-
-def _is_one(case: Case, letter: str) -> bool:
-    size = case.sizes.get(letter)
-    return size == 1 or (isinstance(size, tuple) and 1 in size)
