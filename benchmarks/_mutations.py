@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from _zoo import LAYERS, Array, Backward, Layer
+from _zoo import Array, Backward, Layer
 
 CAUSES = (
     "constant factor",
@@ -93,7 +93,21 @@ class Case:
 
         return backward
 
+    def of_gradient(self, position: int | None, wrong: Callable[..., Array]) -> Backward | None:
+        """The right backward pass with one of its gradients replaced by ``wrong(dY, *arrays)``."""
+        if position is None:
+            return None
+        right = self.layer.backward
+
+        def backward(dY: Array, *arrays: Array) -> tuple[Any, ...]:
+            grads = list(right(dY, *arrays))
+            grads[position] = wrong(dY, *arrays)
+            return tuple(grads)
+
+        return backward
+
     def of_entry(self, factor: float) -> Backward | None:
+        """The right backward pass with one typical entry of its largest gradient multiplied."""
         entry = self.typical_entry(self.largest)
 
         def change(g: Array) -> Array:
@@ -123,6 +137,7 @@ class Case:
 
 
 def _differ(actual: Any, expected: Array, allowed: float) -> bool:
+    """Whether two gradients differ by more than ``allowed`` times the largest entry, or in shape."""
     if np.shape(actual) != expected.shape:
         return True
     difference = np.abs(np.asarray(actual, np.float64) - expected)
@@ -130,6 +145,7 @@ def _differ(actual: Any, expected: Array, allowed: float) -> bool:
 
 
 def _only(dY: Array, n: int) -> Array:
+    """dY for one example, and 0 for all others."""
     alone = np.zeros_like(dY)
     alone[n] = dY[n]
     return alone
@@ -238,17 +254,8 @@ def wrong_axis_summed(case: Case) -> Backward | None:
     """A vector's gradient summed over the other axis of a square dY."""
     if case.dY.ndim != 2 or not _square(case.dY):
         return None
-    right = case.layer.backward
     position = case.pick("wrong axis", lambda g: g.ndim == 1)
-    if position is None:
-        return None
-
-    def backward(dY: Array, *arrays: Array) -> tuple[Any, ...]:
-        grads = list(right(dY, *arrays))
-        grads[position] = right(dY.T.copy(), *arrays)[position]
-        return tuple(grads)
-
-    return backward
+    return case.of_gradient(position, lambda dY, *arrays: case.layer.backward(dY.T.copy(), *arrays)[position])
 
 
 def off_by_one(case: Case) -> Backward | None:
@@ -298,31 +305,13 @@ def last_example_dropped(case: Case) -> Backward | None:
 def last_example_alone(case: Case) -> Backward | None:
     """A loop over the examples that assigns where it should add."""
     position = case.pick_summed("alone")
-    if position is None:
-        return None
-    right = case.layer.backward
-
-    def backward(dY: Array, *arrays: Array) -> tuple[Any, ...]:
-        grads = list(right(dY, *arrays))
-        grads[position] = right(_only(dY, -1), *arrays)[position]
-        return tuple(grads)
-
-    return backward
+    return case.of_gradient(position, lambda dY, *arrays: case.layer.backward(_only(dY, -1), *arrays)[position])
 
 
 def sum_missing(case: Case) -> Backward | None:
     """The sum over the examples never taken: the gradient has an axis too many, as dY for a bias."""
     position = case.pick_summed("sum missing")
-    if position is None:
-        return None
-    right = case.layer.backward
-
-    def backward(dY: Array, *arrays: Array) -> tuple[Any, ...]:
-        grads = list(right(dY, *arrays))
-        grads[position] = case.by_example(dY, *arrays)[position]
-        return tuple(grads)
-
-    return backward
+    return case.of_gradient(position, lambda dY, *arrays: case.by_example(dY, *arrays)[position])
 
 
 # --- what goes in -------------------------------------------------------------------------------------------------
@@ -392,10 +381,12 @@ class Mutation(NamedTuple):
 
     @property
     def named(self) -> bool:
+        """Whether there is more to say of it than that it is wrong."""
         return bool(self.cause)
 
-    def is_said_by(self, causes: set[str]) -> bool:
-        return not causes.isdisjoint({self.cause, *self.also})
+    def is_said_by(self, causes: Collection[str]) -> bool:
+        """Whether a report that gives these causes has named it."""
+        return not {self.cause, *self.also}.isdisjoint(causes)
 
 
 MUTATIONS = (
@@ -464,6 +455,3 @@ def mutants(layer: Layer, seed: int, dtype: Any, unchanged: Counter[str] | None 
             yield Mutant(mutation, (layer.forward, wrong), case.arrays)
         elif unchanged is not None:
             unchanged[mutation.name] += 1
-
-
-__all__ = ["BY_NAME", "CAUSES", "LAYERS", "MUTATIONS", "Case", "Mutant", "Mutation", "mutants"]

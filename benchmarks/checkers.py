@@ -77,6 +77,7 @@ class Pair(NamedTuple):
 
 
 def pair_of(forward: Callable[..., Any], backward: Callable[..., Any], arrays: tuple[Array, ...], seed: int) -> Pair:
+    """The pair for every checker; the integers among the arrays stay as they are."""
     floats = [i for i, array in enumerate(arrays) if array.dtype.kind == "f"]
 
     def filled(some: tuple[Any, ...]) -> list[Any]:
@@ -296,6 +297,7 @@ def trials(
 def scoreboard(
     layers: tuple[Layer, ...], seeds: list[int], dtype: Any, checkers: list[str], wrong_causes: bool
 ) -> None:
+    """The tables of one dtype."""
     unchanged: Counter[str] = Counter()
     judged = list(trials(layers, seeds, dtype, checkers, unchanged))
     planted = [(trial, trial.mutation) for trial in judged if trial.mutation]
@@ -318,22 +320,23 @@ def scoreboard(
             f"| {statistics.median(seconds) * 1e3:.2f} ms | {sum(seconds):.1f} s "
             f"| {f'{sum(seconds) / base:.2f}' if base else '–'} |"
         )
-    by_mutation(planted, checkers)
+    print_mistakes(planted, checkers)
     for name in checkers:
         for trial in right:
             if trial.verdicts[name].wrong:
                 verdict = trial.verdicts[name]
                 print(f"false alarm of {name}: {trial}{f' ({verdict.broke})' if verdict.broke else ''}")
     if "xwb" in checkers:
-        by_cause(planted, wrong_causes)
+        print_causes(planted, wrong_causes)
 
 
 def share(part: int, whole: int) -> str:
+    """How a part of so many is shown in a cell."""
     return "all" if part == whole else str(part)
 
 
-def by_mutation(planted: list[tuple[Trial, Mutation]], checkers: list[str]) -> None:
-    """How many of each kind were found, and of how many xwb named the cause."""
+def print_mistakes(planted: list[tuple[Trial, Mutation]], checkers: list[str]) -> None:
+    """A table: how many mistakes of each kind were found, and of how many xwb named the cause."""
     print(f"\n| mistake | planted | {' | '.join(checkers)} | cause named |\n|---|---|{'---|' * len(checkers)}---|")
     groups = defaultdict(list)
     for trial, mutation in planted:
@@ -351,20 +354,21 @@ def by_mutation(planted: list[tuple[Trial, Mutation]], checkers: list[str]) -> N
     print("\n!: some by an exception that says something else than that the gradient is wrong\n")
 
 
-def by_cause(planted: list[tuple[Trial, Mutation]], wrong_causes: bool) -> None:
+def print_causes(planted: list[tuple[Trial, Mutation]], wrong_causes: bool) -> None:
     """What xwb missed, and how often it named the cause."""
-    missed = [trial for trial, _ in planted if not trial.verdicts["xwb"].wrong]
+    judged = [(trial, mutation, trial.verdicts["xwb"]) for trial, mutation in planted]
+    missed = [trial for trial, _, verdict in judged if not verdict.wrong]
     print(f"missed by xwb: {len(missed)} of {len(planted)}", *missed, sep="\n    ")
-    for trial, _ in planted:
-        if trial.verdicts["xwb"].broke:
-            print(f"xwb broke: {trial}: {trial.verdicts['xwb'].broke}: {trial.verdicts['xwb'].text}")
-    named = [(trial, mutation) for trial, mutation in planted if mutation.named]
-    other = [(trial, m) for trial, m in named if not m.is_said_by(trial.verdicts["xwb"].causes)]
-    right = len(named) - len(other)
-    print(f"cause named by xwb: {right} of {len(named)} that have a name, {right / max(1, len(named)):.1%}")
+    for trial, _, verdict in judged:
+        if verdict.broke:
+            print(f"xwb broke: {trial}: {verdict.broke}: {verdict.text}")
+    with_name = [one for one in judged if one[1].named]
+    otherwise = [(trial, mutation, v) for trial, mutation, v in with_name if not mutation.is_said_by(v.causes)]
+    named = len(with_name) - len(otherwise)
+    print(f"cause named by xwb: {named} of {len(with_name)} that have a name, {named / max(1, len(with_name)):.1%}")
     if wrong_causes:
-        for trial, mutation in other:
-            said = ", ".join(sorted(trial.verdicts["xwb"].causes)) or "nothing"
+        for trial, mutation, verdict in otherwise:
+            said = ", ".join(sorted(verdict.causes)) or "nothing"
             print(f"    {trial}: expected {' or '.join((mutation.cause, *mutation.also))}, said {said}")
 
 

@@ -11,7 +11,8 @@ import pytest
 import xwb
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from _mutations import LAYERS, mutants
+from _mutations import mutants
+from _zoo import LAYERS
 
 rng = np.random.default_rng(11)
 N, D, M = 6, 4, 3

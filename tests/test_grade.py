@@ -92,6 +92,11 @@ def test_another_number_of_inputs():
         grade((lambda X, W: X @ W, lambda dY, X, W: (dY @ W.T, X.T @ dY)), LINEAR, (X, W))
 
 
+def test_an_optional_input_is_left_out():
+    no_bias = "Y[n,m] = X[n,d] W[d,m]"
+    assert marks(grade(xwb.linear, no_bias, operands(no_bias))) == {"Y": True, "dX": True, "dW": True}
+
+
 def test_integers_and_losses():
     nll = xwb.softmax_cross_entropy.formula
     arrays = operands(nll, {"n": 5, "k": 4})

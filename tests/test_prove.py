@@ -145,6 +145,11 @@ def test_both_numbers_are_shown():
     assert "first at n = 2, m = 3, d = 4, float64, contiguous" in str(proof)
 
 
+def test_each_tensor_has_one_note():
+    proof = xwb.prove(mine(backward=db(lambda dY: dY.sum())))  # wrong beside the loops, `derive` and differences
+    assert all(len(row.notes) == 1 for row in proof.rows)
+
+
 def test_only_one_variant_is_wrong():
     def scaled(X, *, power=2):
         return X**power, (X, power)

@@ -296,15 +296,19 @@ def _tensor(array: Any, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(array).to(device)
 
 
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor outside of autograd, with every entry, as a gradient may leave entries out."""
+    return tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
+
+
 def _array(tensor: torch.Tensor) -> Array:
     """The tensor's entries as an array of its own, in the same order in memory."""
-    dense = tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
-    return np.array(dense.numpy(force=True), order="K")
+    return np.array(_dense(tensor).numpy(force=True), order="K")
 
 
 def _shown(tensor: torch.Tensor) -> Array:
     """What a Function saved, as an array on the same memory where that is possible."""
-    dense = tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
+    dense = _dense(tensor)
     low = dense.is_floating_point() and dense.dtype not in CHECKED
     return np.asarray((dense.float() if low else dense).numpy(force=True))
 

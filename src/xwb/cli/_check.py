@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import click
 
 from ._load import load, spec, users_code
-from ._output import say
+from ._output import others_to_stderr, say
 from ._sizes import integers_by_name, shapes_by_name, sizes_by_letter, typed_sizes
 
 EXAMPLES = """\b
@@ -77,8 +75,7 @@ def check(
         raise click.UsageError("--against and --reference are two ways to mark; type one of them")
     if reference is not None and (shapes or integers or positive or sizes):
         raise click.UsageError("--reference goes without shapes and sizes: the inputs are in the file")
-    quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-    with quiet:
+    with others_to_stderr(alone=as_json):
         layer = load(file, ("forward", "backward"))
         inputs = proof.inputs_of(_no_function(layer, target))
         inputs.refuse_unknown([*shapes, *integers, *positive])

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+from typing import Any
 
 
 def ready_output() -> None:
@@ -27,6 +28,11 @@ def say(text: str) -> None:
         if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
             raise
         drop_output()
+
+
+def others_to_stderr(alone: bool) -> contextlib.AbstractContextManager[Any]:
+    """What other code prints goes to stderr where the command's own output is to stand ``alone``."""
+    return contextlib.redirect_stdout(sys.stderr) if alone else contextlib.nullcontext()
 
 
 def complain(message: str) -> None:

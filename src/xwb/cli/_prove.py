@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from ._load import load, spec
-from ._output import say
+from ._output import others_to_stderr, say
 from ._sizes import sizes_by_letter, typed_sizes
 
 PARTS = ("value", "gradient", "numeric")
@@ -47,9 +45,8 @@ def prove(targets: tuple[str, ...], everything: bool, sizes: dict[str, Any] | No
     if "=" in targets:  # an unquoted formula, which the shell took apart
         targets = (" ".join(targets),)
     tell: Callable[[str], None] = (lambda text: None) if as_json else say
-    quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-    with quiet, typed_sizes():
-        layers = list(_public()) if everything else [_layer(target, sizes) for target in targets]
+    with others_to_stderr(alone=as_json), typed_sizes():
+        layers = _all() if everything else [_layer(target, sizes) for target in targets]
         if everything:
             tell(_line("", "formulas", "cases", *(f"{part} {bits}" for bits in (64, 32) for part in PARTS)))
         proofs: list[Any] = []
@@ -82,21 +79,23 @@ def _summary(found: Any) -> str:
     return _line(found.call, str(len(found.formulas)), str(len(found.rows)), *errors) + wrong
 
 
-def _public() -> Iterator[Any]:
+def _public() -> dict[str, Any]:
+    """Every layer and loss of the library by name."""
+    import xwb
+
+    things = {name: getattr(xwb, name) for name in xwb.__all__}
+    return {name: thing for name, thing in things.items() if isinstance(thing, xwb.Layer | xwb.Loss)}
+
+
+def _all() -> list[Any]:
     """Every layer and loss of the library, and a chain of them."""
     import xwb
 
-    for name in xwb.__all__:
-        thing = getattr(xwb, name)
-        if isinstance(thing, xwb.Layer | xwb.Loss):
-            yield thing
-    yield xwb.chain(xwb.linear, xwb.tanh, xwb.linear, xwb.softmax)
+    return [*_public().values(), xwb.chain(xwb.linear, xwb.tanh, xwb.linear, xwb.softmax)]
 
 
 def _layer(target: str, sizes: dict[str, Any] | None) -> Any:
     """What one word of the command line stands for."""
-    import xwb
-
     from ..algebra import derive
     from ..core import OptionError, unknown
 
@@ -105,11 +104,10 @@ def _layer(target: str, sizes: dict[str, Any] | None) -> Any:
         return load(file)
     if "=" in target or "[" in target:
         return derive(target, sizes)
-    known = {name: getattr(xwb, name) for name in xwb.__all__}
-    layers = [name for name, thing in known.items() if isinstance(thing, xwb.Layer | xwb.Loss)]
+    layers = _public()
     if target not in layers:
         raise OptionError(
             f"xwb has no layer {target}{unknown(target, layers)}; it has {', '.join(layers)}; a layer of your own is "
             "FILE.py:NAME"
         )
-    return known[target]
+    return layers[target]

@@ -1,8 +1,9 @@
 """Checks of a backward pass against measurements that do not know it."""
 
-from ._call import Inputs, inputs_of
 from ._check import check, check_subject
-from ._grade import Grade, Part, grade, match
+from ._grade import grade, match
+from ._inputs import Inputs, inputs_of
+from ._marks import Grade, Part
 from ._operands import operands
 from ._proof import Case, Formula, Proof, Verdict
 from ._prove import prove

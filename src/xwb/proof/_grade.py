@@ -1,145 +1,27 @@
-"""A forward and a backward marked part by part: against a formula, or against tensors that somebody stored."""
+"""A forward and a backward marked part by part against a formula."""
 
 from __future__ import annotations
 
-import json
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import algebra
-from ..core import Array, OptionError, ProofError
-from ._apart import ALLOWED, SMALL, apart
+from ..core import Array, OptionError
+from ._apart import ALLOWED, SMALL
 from ._check import check_subject
+from ._marks import Grade, mark
 from ._operands import as_derivation, as_dtype
-from ._report import WIDTH, Diagnosis
-from ._subject import Checkable, Pass, Subject, subject_of
-from ._written import columns, plain
+from ._report import Diagnosis
+from ._subject import Checkable, Pass, Subject, copies, subject_of
 
 if TYPE_CHECKING:
     from ..algebra import Derivation
 
 # Index combinations times entries of the inputs up to which the exact derivative by loops takes less than a second.
 BY_LOOPS = 50_000
-
-
-class Part(NamedTuple):
-    """The value or one gradient; ``given`` and ``expected`` are the two numbers where they differ most."""
-
-    name: str  # "Y", "dW"
-    shape: tuple[int, ...]  # expected
-    given: float
-    expected: float
-    relative: float
-    allowed: float
-    worst: tuple[int, ...]
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether this part is right."""
-        return self.relative <= self.allowed  # False for a NaN
-
-
-class Grade:
-    """What `grade` found: printed, a table with both numbers; attributes for programs.
-
-    Attributes:
-        call: what was graded, ``forward(X, W, b)``.
-        against: the formula, or the name of the file.
-        parts: one `Part` for the value and one for each gradient.
-        diagnosis: one `Diagnosis` for each gradient whose mistake is recognised.
-        remarks: how inputs were matched, where their names differ.
-    """
-
-    def __init__(
-        self,
-        call: str,
-        against: str,
-        parts: Sequence[Part],
-        diagnosis: Sequence[Diagnosis] = (),
-        remarks: Sequence[str] = (),
-    ) -> None:
-        self.call = call
-        self.against = against
-        self.parts = list(parts)
-        self.diagnosis = list(diagnosis)
-        self.remarks = list(remarks)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every part is right."""
-        return bool(self.parts) and all(part.ok for part in self.parts)
-
-    @property
-    def right(self) -> int:
-        """How many parts are right."""
-        return sum(part.ok for part in self.parts)
-
-    def __str__(self) -> str:
-        lines = [f"{self.call} against {self.against}: {self._score()}", *self._table()]
-        sentences = [f"d{tensor}: {sentence}" for tensor, _, sentence in self.diagnosis]
-        for sentence in (*self.remarks, *sentences):
-            lines += textwrap.wrap(sentence, WIDTH, subsequent_indent="    ")
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def _score(self) -> str:
-        if self.ok:
-            return "all parts are right" if len(self.parts) > 1 else "right"
-        return f"{self.right} of {len(self.parts)} parts {'is' if self.right == 1 else 'are'} right"
-
-    def _table(self) -> list[str]:
-        cells: list[Sequence[str]] = [("part", "shape", "yours", "expected", "relative", "allowed", "")]
-        cells += [
-            (
-                part.name,
-                str(part.shape),
-                f"{part.given:.7e}",
-                f"{part.expected:.7e}",
-                f"{part.relative:.1e}",
-                f"{part.allowed:.1e}",
-                "right" if part.ok else f"WRONG: {part.note or f'worst at {part.worst}'}",
-            )
-            for part in self.parts
-        ]
-        return columns(cells)
-
-    def to_json(self) -> str:
-        """The grade as a JSON object: call, against, ok, parts, diagnosis, remarks; null for what is not finite."""
-        return json.dumps(
-            {
-                "call": self.call,
-                "against": self.against,
-                "ok": self.ok,
-                "parts": [
-                    {**{name: plain(value) for name, value in part._asdict().items()}, "ok": part.ok}
-                    for part in self.parts
-                ],
-                "diagnosis": [diagnosis._asdict() for diagnosis in self.diagnosis],
-                "remarks": self.remarks,
-            },
-            allow_nan=False,
-        )
-
-    def raise_if_wrong(self) -> None:
-        """Raises `ProofError` with the grade unless every part is right."""
-        if not self.ok:
-            raise ProofError(str(self))
-
-
-def part(name: str, found: Any, expected: Array, allowed: float, least: float = 0.0) -> Part:
-    """One tensor marked against what it should be."""
-    if found is None:
-        return Part(name, expected.shape, np.nan, np.nan, np.inf, allowed, (), "none was returned")
-    relative, worst, fact = apart(found, expected, least)
-    if fact or expected.size == 0:
-        return Part(name, expected.shape, np.nan, np.nan, relative, allowed, worst, fact)
-    return Part(name, expected.shape, float(np.asarray(found)[worst]), float(expected[worst]), relative, allowed, worst)
 
 
 def grade(
@@ -161,42 +43,47 @@ def grade(
             order of appearance; the grade says so.
         seed: of dY.
 
+    Returns:
+        A `Grade`; it is not raised, see `Grade.raise_if_wrong`.
+
     Raises:
         OptionError: another number of inputs than the formula has.
         FormulaError: the formula cannot be read, or the arrays do not fit it.
     """
     derivation = as_derivation(formula)
-    given = list(arrays.values()) if isinstance(arrays, Mapping) else list(arrays)
-    subject = subject_of(layer, given, {})
-    if isinstance(arrays, Mapping):
-        given = [arrays[name] for name in subject.names] if set(arrays) == set(subject.names) else given
-        subject = subject_of(layer, given, {})
+    subject = subject_of(layer, _in_order(layer, arrays), {})
     matched = match(subject.names, derivation)
     named = dict(zip(matched, subject.arrays, strict=True))
     wide: dict[str, Any] = {name: as_dtype(array, np.float64) for name, array in named.items()}
-    rng = np.random.default_rng(seed)
     Y = np.asarray(derivation.forward(**wide), np.float64)
-    dY = np.asarray(rng.standard_normal(Y.shape), subject.dtype)
+    dY = np.asarray(np.random.default_rng(seed).standard_normal(Y.shape), subject.dtype)
     exact = _exact(derivation, wide, dY)
 
-    done = subject.run(*(None if array is None else array.copy() for array in subject.arrays))
+    done = subject.run(*copies(subject.arrays))
+    grads = done.back(dY.copy())
     allowed = ALLOWED[subject.dtype]
+    # Inputs below one make gradients below one; what may cancel in them is smaller too.
     size = max((float(np.max(np.abs(a), initial=0)) for a in wide.values() if a.dtype.kind == "f"), default=1.0)
     least = SMALL * min(1.0, size)
-    parts = [part(derivation.output, done.Y, exact[derivation.output], allowed, least)]
-    grads = done.back(dY.copy())
-    parts += [
-        part(f"d{subject.names[i]}", grads[i], exact[f"d{matched[i]}"], allowed, least)
+    value = mark(derivation.output, done.Y, exact[derivation.output], allowed, least)
+    gradients = [
+        mark(f"d{subject.names[i]}", grads[i], exact[f"d{matched[i]}"], allowed, least)
         for i in subject.checked
         if matched[i] in derivation.differentiable
     ]
-    wrong = {one.name for one in parts[1:] if not one.ok}
-    remarks = [
-        f"{own} is the {name} of the formula." for own, name in zip(subject.names, matched, strict=True) if own != name
-    ]
-    return Grade(
-        subject.call, derivation.formula, parts, _diagnosis(subject, derivation, matched, wrong, seed), remarks
-    )
+    wrong = {part.name for part in gradients if not part.ok}
+    diagnosis = _diagnosis(subject, derivation, matched, wrong, seed)
+    pairs = zip(subject.names, matched, strict=True)
+    remarks = [f"{own} is the {name} of the formula." for own, name in pairs if own != name]
+    return Grade(subject.call, derivation.formula, [value, *gradients], diagnosis, remarks)
+
+
+def _in_order(layer: Checkable, arrays: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+    """The inputs in the order of the function's own names; as they are where these are not the names given."""
+    if not isinstance(arrays, Mapping):
+        return list(arrays)
+    names = subject_of(layer, list(arrays.values()), {}).names
+    return [arrays[name] for name in names] if set(names) == set(arrays) else list(arrays.values())
 
 
 def match(names: Sequence[str], derivation: Derivation) -> list[str]:

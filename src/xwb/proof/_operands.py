@@ -18,8 +18,9 @@ Shapes: TypeAlias = "Mapping[str, Sequence[int]]"
 LAYOUTS = ("contiguous", "strided", "Fortran")
 # Draws before other signs are tried: a few labels may by chance all be the one that is ignored.
 DRAWS = 3
-# How often sizes that leave some index no value are made larger.
-LARGER = 8
+# How often sizes that leave some index no value are made larger: those that follow from others by one each time, axes
+# that integers point into by FREE, since in T[k[n]+r] the whole range of r has to fit beside k.
+LARGER, FREE = 8, 5
 
 
 def operands(
@@ -58,6 +59,7 @@ def operands(
 
 
 def as_derivation(formula: str | Derivation) -> Derivation:
+    """A formula read and differentiated, unless it is already."""
     return algebra.derive(formula) if isinstance(formula, str) else formula
 
 
@@ -137,7 +139,7 @@ def _grown(derivation: Derivation, sizes: Mapping[str, Size], may_grow: Collecti
     open_ = algebra.slots(derivation)
     refused: FormulaError | None = None
     for more in range(LARGER):
-        step = {name: {"follows": more, "free": 5 * more}.get(open_[name].kind, 0) for name in may_grow}
+        step = {name: {"follows": more, "free": FREE * more}.get(open_[name].kind, 0) for name in may_grow}
         grown = {name: size + step.get(name, 0) if isinstance(size, int) else size for name, size in sizes.items()}
         try:
             return algebra.fit(derivation, grown, shapes)
@@ -182,6 +184,7 @@ def _signs(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
 def _draw(
     derivation: Derivation, fitted: Fit, rng: np.random.Generator, dtype: Any, positive: Collection[str]
 ) -> dict[str, Any]:
+    """Random values for every input, integers within what they point into and one of them repeated."""
     whole = _compared_integers(derivation, fitted)
     out: dict[str, Any] = {}
     for name, (shape, allowed) in fitted.inputs.items():

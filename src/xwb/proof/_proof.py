@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core import ProofError
 from ._apart import ALLOWED
-from ._report import WIDTH
-from ._written import columns, plain
+from ._written import INDENT, Result, columns, record, wrapped
 
 if TYPE_CHECKING:
     from ..algebra import Size
@@ -87,7 +83,7 @@ class Formula(NamedTuple):
         )
 
 
-class Proof:
+class Proof(Result):
     """What `prove` found: printed, a line for each formula and what is wrong; attributes for programs.
 
     Attributes:
@@ -133,8 +129,6 @@ class Proof:
     def __str__(self) -> str:
         return "\n".join([f"{self.call}: {self._fact()}", *self._table(), *self._conclusion()])
 
-    __repr__ = __str__
-
     def _fact(self) -> str:
         wrong = sum(not row.ok for row in self.rows)
         if wrong:
@@ -168,15 +162,11 @@ class Proof:
         if self.skipped:
             sizes = dict.fromkeys(said(sizes) for _, sizes in self.skipped)
             sentences.append(f"Left out, since the formula has no finite value there: {'; '.join(sizes)}.")
-        lines = [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH)]
+        lines = wrapped(sentences)
         for verdict in self.verdicts:
-            lines += ["", str(self.formulas[verdict.variant]), *textwrap.wrap(verdict.sentence, WIDTH)]
-            lines += [f"    {detail}" for detail in verdict.details]
+            lines += ["", str(self.formulas[verdict.variant]), *wrapped([verdict.sentence])]
+            lines += [INDENT + detail for detail in verdict.details]
         return lines
-
-    def to_json(self) -> str:
-        """The proof as a JSON object; null for what is not finite."""
-        return json.dumps(self.as_dict(), allow_nan=False)
 
     def as_dict(self) -> dict[str, Any]:
         """What `to_json` writes: call, ok, derived, formulas, rows, verdicts, skipped."""
@@ -185,17 +175,10 @@ class Proof:
             "ok": self.ok,
             "derived": self.derived,
             "formulas": [{"options": repr(dict(options)), "formula": text} for options, text in self.formulas],
-            "rows": [
-                {**{name: plain(value) for name, value in row._asdict().items()}, "ok": row.ok} for row in self.rows
-            ],
+            "rows": [record(row) for row in self.rows],
             "verdicts": [verdict._asdict() for verdict in self.verdicts],
             "skipped": [{"variant": variant, "sizes": sizes} for variant, sizes in self.skipped],
         }
-
-    def raise_if_wrong(self) -> None:
-        """Raises `ProofError` with the proof unless everything agrees."""
-        if not self.ok:
-            raise ProofError(str(self))
 
 
 def said(sizes: Mapping[str, Size]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy as np
 from ..core import Array, DataError, Layer, Loss, OptionError
 from ._apart import ALLOWED, SMALL, apart, scale
 from ._check import check_subject
+from ._odd_one_out import verdict_of
 from ._operands import LAYOUTS, as_dtype, draw_until, lay_out, several_sizes
-from ._proof import Case, Error, Formula, Proof, Verdict, said
+from ._proof import Case, Error, Formula, Proof, Verdict
 from ._raised import own_line, raised
 from ._report import Report
 from ._subject import Pass, Subject
@@ -25,8 +26,6 @@ DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 # A closed form that misses by more than ALLOWED is run again on inputs moved by one rounding: TIMES what that changes
 # is its own rounding, as where nearly all of it cancels. Forgiven are at most MOST times what the table allows.
 MOVES, TIMES, MOST = 4, 10, 100
-# The exact derivative and that of `derive`, both in float64.
-DERIVED_ALLOWED = 1e-9
 
 
 def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int = 0) -> Proof:
@@ -65,7 +64,7 @@ def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int 
     for variant, formula in enumerate(formulas):
         stated = _Stated(rule, formula, variant, derivation, sizes, derived)
         rng = np.random.default_rng(seed)
-        tried: list[_Tried] = []
+        tried: list[Tried] = []
         for number, fitted in enumerate(several_sizes(stated.derivation)):
             for dtype in DTYPES:
                 instance = _Instance(stated, fitted, dtype, rng, seed)
@@ -75,7 +74,7 @@ def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int 
                     skipped.append((variant, fitted.sizes))
         rows += [one.case for one in tried]
         if not all(one.case.ok for one in tried):
-            verdicts.append(_verdict(tried))
+            verdicts.append(verdict_of(tried))
     return Proof(rule.call, formulas, rows, verdicts, derived, skipped)
 
 
@@ -135,7 +134,7 @@ class _Stated:
         return Pass(Y, saved, back)
 
 
-class _Tried(NamedTuple):
+class Tried(NamedTuple):
     """A case with what a verdict needs to know."""
 
     instance: _Instance
@@ -175,46 +174,39 @@ class _Instance:
             return True
         return True
 
-    def cases(self, thorough: bool) -> list[_Tried]:
+    def cases(self, thorough: bool) -> list[Tried]:
         """Every layout; ``thorough`` lets `check` also try how the backward pass behaves."""
-        tried: list[_Tried] = []
+        tried: list[Tried] = []
         for layout in LAYOUTS:
             tried.append(self._case(layout, thorough and not tried, tried[0] if tried else None))
         return tried
 
-    def _case(self, layout: str, conduct: bool, plain: _Tried | None) -> _Tried:
+    def _case(self, layout: str, conduct: bool, plain: Tried | None) -> Tried:
         """One layout. ``plain`` is the case of contiguous arrays: if the gradients are the same, so are differences."""
-        notes: list[str] = []
-        faults: list[str] = []
-        errors = [Error(np.inf, ALLOWED[self.dtype])] * 3
         found: dict[str, Any] = {}
         report: Report | None = None
+        value = gradient = numeric = Error(np.inf, ALLOWED[self.dtype])
+        notes: dict[str, str] = {}  # by tensor, or of the exception
+        faults: list[str] = []
         try:
             found = self._closed_form(self.arrays, layout)
-            errors[:2] = self._formula_apart(found, layout, notes)
+            value, gradient, notes = self._against_formula(found, layout)
             if plain is not None and not plain.case.notes and self._alike(found, plain.found):
-                report, errors[2] = plain.report, Error(plain.case.numeric, plain.case.numeric_allowed)
+                report, numeric = plain.report, plain.case.errors[-1]
             else:
                 report = check_subject(self.subject(layout), seed=self.seed, conduct=conduct)
-                errors[2] = self._numeric_apart(report, notes)
+                numeric, others = self._against_differences(report)
+                notes.update({name: note for name, note in others.items() if name not in notes})
                 faults = [f"{name}: {detail}" for name, ok, detail in report.findings if ok is False]
         except Exception as error:
             line = own_line(error)
-            notes.append(raised(error) + (f" ({line})" if line else ""))
+            notes["exception"] = raised(error) + (f" ({line})" if line else "")
             report = None
-        value, gradient, numeric = errors
+        errors = (*value, *gradient, *numeric)
         case = Case(
-            self.stated.variant,
-            self.sizes,
-            self.dtype.name,
-            layout,
-            *value,
-            *gradient,
-            *numeric,
-            tuple(notes),
-            tuple(faults),
+            self.stated.variant, self.sizes, self.dtype.name, layout, *errors, tuple(notes.values()), tuple(faults)
         )
-        return _Tried(self, case, found, report)
+        return Tried(self, case, found, report)
 
     def _closed_form(self, arrays: Mapping[str, Array], layout: str) -> dict[str, Any]:
         """The value and the gradients by name, those that the formula has."""
@@ -223,32 +215,36 @@ class _Instance:
         named = dict(zip(self.stated.rule.inputs, grads, strict=False))
         return {"Y": done.Y, **{f"d{name}": named.get(name) for name in self.stated.checked}}
 
-    def _formula_apart(self, found: Mapping[str, Any], layout: str, notes: list[str]) -> list[Error]:
-        """The largest errors of value and gradients; with a note and both numbers for each that is too large."""
-        exact = [("Y", self.Y), *((f"d{name}", exact) for name, exact in self.gradients.items())]
+    def _against_formula(self, found: Mapping[str, Any], layout: str) -> tuple[Error, Error, dict[str, str]]:
+        """The error of the value, the largest of the gradients, and a note on each tensor that is wrong."""
+        exact = [("Y", self.Y), *((f"d{name}", gradient) for name, gradient in self.gradients.items())]
         exact += [(f"d{name}", self.derived[name]) for name in self.gradients if name in self.derived]
-        worst = [Error(0.0, ALLOWED[self.dtype])] * 2
-        noise: dict[str, float] = {}
+        errors: list[Error] = []
+        notes: dict[str, str] = {}
         for name, expected in exact:
-            if found[name] is None:
-                notes += [f"{name} is missing"] * (f"{name} is missing" not in notes)
-                worst[1] = Error(np.inf, ALLOWED[self.dtype])
-                continue
-            relative, entry, fact = apart(found[name], expected, SMALL)
-            allowed = ALLOWED[self.dtype]
-            if not relative <= allowed and not fact:
-                noise = noise or self._noise(found, layout)
-                allowed = min(max(allowed, noise[name] / scale(expected, SMALL)), MOST * allowed)
-            if not relative <= allowed and not any(note.startswith(f"{name}[") for note in notes):
-                value = np.asarray(found[name])[entry] if not fact else None
-                notes.append(
-                    f"{name} {fact}"
-                    if fact
-                    else f"{name}{list(entry)} is {value:.7g}, by the formula {expected[entry]:.7g}"
-                )
-            place = 0 if name == "Y" else 1
-            worst[place] = max(worst[place], Error(relative, allowed), key=Error.excess)
-        return worst
+            error, note = self._tensor_apart(name, expected, found, layout)
+            errors.append(error)
+            if note:
+                notes.setdefault(name, note)
+        value, *gradients = errors
+        return value, max(gradients, key=Error.excess, default=Error(0.0, ALLOWED[self.dtype])), notes
+
+    def _tensor_apart(self, name: str, expected: Array, found: Mapping[str, Any], layout: str) -> tuple[Error, str]:
+        """The error of one tensor, and both numbers where it is too large."""
+        allowed = ALLOWED[self.dtype]
+        if found[name] is None:
+            return Error(np.inf, allowed), f"{name} is missing"
+        relative, entry, fact = apart(found[name], expected, SMALL)
+        if fact:
+            return Error(relative, allowed), f"{name} {fact}"
+        if not relative <= allowed:
+            noise = self._noise(found, layout)[name]
+            allowed = min(max(allowed, noise / scale(expected, SMALL)), MOST * allowed)
+        error = Error(relative, allowed)
+        if relative <= allowed:
+            return error, ""
+        number = np.asarray(found[name])[entry]
+        return error, f"{name}{list(entry)} is {number:.7g}, by the formula {expected[entry]:.7g}"
 
     def _noise(self, found: Mapping[str, Any], layout: str) -> dict[str, float]:
         """How far the closed form moves with its inputs' rounding."""
@@ -273,20 +269,21 @@ class _Instance:
         pairs = [(found[name], other[name]) for name in found if name != "Y"]
         return all(a is not None and apart(a, np.asarray(b), SMALL)[0] <= ALLOWED[self.dtype] for a, b in pairs)
 
-    def _numeric_apart(self, report: Report, notes: list[str]) -> Error:
-        """The relative error against finite differences where it is worst, and what is allowed there."""
+    def _against_differences(self, report: Report) -> tuple[Error, dict[str, str]]:
+        """The relative error where it is worst, and a note with both numbers for each gradient that is wrong."""
         worst = Error(0.0, ALLOWED[self.dtype])
+        notes: dict[str, str] = {}
         for row in report.rows:
             difference = abs(row.closed_form - row.numeric)
             # Relative to SMALL where the whole tensor is smaller, as the other errors are.
             largest = difference / row.relative if 0 < row.relative < np.inf else SMALL
             smaller = min(1.0, largest / SMALL)
             error = Error(row.relative * smaller, max(row.allowed * smaller, ALLOWED[self.dtype]))
-            if not error.relative <= error.allowed and not any(note.startswith(f"d{row.name}") for note in notes):
+            if not error.relative <= error.allowed:
                 fact = row.note or f"is {row.closed_form:.7g}, by finite differences {row.numeric:.7g}"
-                notes.append(f"d{row.name}{list(row.worst)} {fact}")
+                notes[f"d{row.name}"] = f"d{row.name}{list(row.worst)} {fact}"
             worst = max(worst, error, key=Error.excess)
-        return worst
+        return worst, notes
 
     def _laid_out(self, arrays: Mapping[str, Array], dtype: Any, layout: str) -> dict[str, Array]:
         return {name: lay_out(as_dtype(array, dtype), layout) for name, array in arrays.items()}
@@ -316,99 +313,4 @@ class _Instance:
         checked = tuple(i for i, name in enumerate(stated.inputs) if name in stated.checked)
         inputs = tuple(None if name is None else arrays[name] for name in stated.inputs)
         names = tuple(rule.inputs[: len(inputs)])
-        return Subject(rule.call, names, inputs, checked, lambda *given: run(*given).Y, run, rule.formula)
-
-
-# -- which corner is the odd one out -----------------------------------------------------------------------------------
-
-
-def _verdict(tried: Sequence[_Tried]) -> Verdict:
-    """What is wrong with one formula and its closed form, from all its cases."""
-    wrong = [one for one in tried if one.case.notes] or [one for one in tried if not one.case.ok]
-    right = [one.case for one in tried if one not in wrong]
-    first = wrong[0]
-    key, sentence = _odd_one_out(first)
-    if key == "conduct":
-        return Verdict(first.case.variant, key, sentence, first.case.conduct)
-    details = [f"first at {said(first.case.sizes) or 'this size'}, {first.case.dtype}, {first.case.layout}:"]
-    details += first.case.notes
-    if first.report is not None:
-        details += [f"d{tensor}: {because}" for tensor, _, because in first.report.diagnosis]
-    where = _where([one.case for one in wrong], right)
-    return Verdict(first.case.variant, key, f"{sentence} {where}", tuple(details))
-
-
-def _odd_one_out(first: _Tried) -> tuple[str, str]:
-    value, gradient, numeric = first.case.agrees
-    if first.report is None:
-        return "raised", "The closed form raised an error."
-    if first.instance.derived:
-        for name, exact in first.instance.gradients.items():
-            if apart(first.instance.derived[name], exact, SMALL)[0] > DERIVED_ALLOWED:
-                return "derive", f"derive is wrong about d{name}: its gradient is not the formula's derivative."
-    match value, gradient, numeric:
-        case True, True, _ if first.case.conduct:
-            return "conduct", "The gradients are the formula's, but the backward pass is not sound."
-        case True, False, _ if _forward_follows(first):
-            less = ", by less than finite differences resolve" if numeric else ""
-            return "closed form", (
-                "The closed form is wrong: formula and finite differences agree, its backward is the odd one "
-                f"out{less}."
-            )
-        case True, True, False:
-            return "finite difference", "Closed form and formula agree, and finite differences with neither."
-        case True, False, True:
-            return "formula", (
-                "The formula has another derivative than this layer: closed form and finite differences agree."
-            )
-        case False, True, True:
-            return "formula", (
-                "The forward is not the formula's value, and the gradients agree all the same: they differ by what "
-                "does not depend on the inputs."
-            )
-        case False, False, True:
-            return "formula", (
-                "The forward is not the formula's value. Closed form and finite differences agree: the formula is not "
-                "this layer's."
-            )
-        case False, True, False:
-            return "forward", (
-                "The forward is not the formula's value. The backward is the formula's derivative: the forward is "
-                "wrong."
-            )
-    told = "" if value else "The forward is not the formula's value. "
-    return "all", f"{told}No two of formula, closed form and finite differences agree."
-
-
-def _forward_follows(first: _Tried) -> bool:
-    """Whether finite differences of the forward are the formula's derivative."""
-    instance, case = first.instance, first.case
-    subject = instance.subject(case.layout, by_formula=True)
-    return all(row.ok for row in check_subject(subject, seed=instance.seed, conduct=False).rows)
-
-
-def _where(wrong: Sequence[Case], right: Sequence[Case]) -> str:
-    """What the wrong cases have in common that the right ones do not all have."""
-    if not right:
-        return "Wrong in every case."
-    common = []
-    for name, word in (("dtype", "in"), ("layout", "for inputs that are")):
-        values = dict.fromkeys(getattr(case, name) for case in wrong)
-        if not set(values) >= {getattr(case, name) for case in right}:
-            common.append(f"{word} {' or '.join(values)}")
-    common += [
-        f"where {letter} is 1"
-        for letter in wrong[0].sizes
-        if all(_is_one(case, letter) for case in wrong) and not all(_is_one(case, letter) for case in right)
-    ]
-    for letter in wrong[0].sizes:
-        if all(_is_one(case, letter) for case in right) and not any(_is_one(case, letter) for case in wrong):
-            return f"Wrong except where {letter} is 1."
-    if common:
-        return f"Wrong only {', '.join(common)}."
-    return f"Wrong in {len(wrong)} of {len(wrong) + len(right)} cases."
-
-
-def _is_one(case: Case, letter: str) -> bool:
-    size = case.sizes.get(letter)
-    return size == 1 or (isinstance(size, tuple) and 1 in size)
+        return Subject(rule.call, names, inputs, checked, lambda *given: run(*given).Y, run)

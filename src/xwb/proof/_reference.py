@@ -12,9 +12,9 @@ import numpy as np
 
 from ..core import Array, DataError, unknown
 from ._apart import ALLOWED
-from ._call import Inputs, inputs_of
-from ._grade import Grade, Part, part
-from ._subject import Checkable, subject_of
+from ._inputs import Inputs, inputs_of
+from ._marks import Grade, Part, mark
+from ._subject import Checkable, copies, subject_of
 
 
 def reference(layer: Checkable, stored: str | PathLike[str] | Mapping[str, Any]) -> Grade:
@@ -31,23 +31,26 @@ def reference(layer: Checkable, stored: str | PathLike[str] | Mapping[str, Any])
         layer: a pair ``(forward, backward)``, a layer, a loss or a derivation, as for `check`.
         stored: a .npz file, or arrays by name.
 
+    Returns:
+        A `Grade`; it is not raised, see `Grade.raise_if_wrong`.
+
     Raises:
         DataError: the file cannot be read, an array is missing, has a name that means nothing, or a shape that
             contradicts another.
     """
-    source = "the reference" if isinstance(stored, Mapping) else Path(stored).name
-    arrays = (
-        {name: np.asarray(array) for name, array in stored.items()} if isinstance(stored, Mapping) else load(stored)
-    )
+    if isinstance(stored, Mapping):
+        source, arrays = "the reference", {name: np.asarray(array) for name, array in stored.items()}
+    else:
+        source, arrays = Path(stored).name, load(stored)
     inputs = inputs_of(layer)
     output = "L" if "Y" in inputs.names else "Y"
     _refuse(source, arrays, inputs, output)
     subject = subject_of(layer, inputs.arranged({n: a for n, a in arrays.items() if n in inputs.names}), {})
-    done = subject.run(*(None if array is None else array.copy() for array in subject.arrays))
+    done = subject.run(*copies(subject.arrays))
     parts = []
     if output in arrays:
-        parts.append(_part(output, done.Y, arrays[output]))
-    gradients = [i for i in subject.checked if f"d{subject.names[i]}" in arrays]
+        parts.append(_marked(output, done.Y, arrays[output]))
+    gradients = [(i, f"d{subject.names[i]}") for i in subject.checked if f"d{subject.names[i]}" in arrays]
     if gradients:
         Y = np.asarray(done.Y)
         dY = arrays.get(f"d{output}", np.ones((), Y.dtype) if Y.ndim == 0 else None)
@@ -59,7 +62,7 @@ def reference(layer: Checkable, stored: str | PathLike[str] | Mapping[str, Any])
         if dY.shape != Y.shape:
             raise DataError(f"{source}: d{output} has the shape {dY.shape}, and {subject.call} returns {Y.shape}")
         grads = done.back(dY.copy())
-        parts += [_part(f"d{subject.names[i]}", grads[i], arrays[f"d{subject.names[i]}"]) for i in gradients]
+        parts += [_marked(name, grads[i], arrays[name]) for i, name in gradients]
     return Grade(subject.call, source, parts)
 
 
@@ -85,11 +88,11 @@ def load(path: str | PathLike[str]) -> dict[str, Array]:
     return arrays
 
 
-def _part(name: str, found: Any, stored: Array) -> Part:
+def _marked(name: str, found: Any, stored: Array) -> Part:
     """One tensor, with what the coarser of the two dtypes allows."""
     dtypes = {stored.dtype, np.asarray(found).dtype} & ALLOWED.keys()
     allowed = max((ALLOWED[dtype] for dtype in dtypes), default=ALLOWED[np.dtype(np.float64)])
-    return part(name, found, stored.astype(np.float64), allowed)
+    return mark(name, found, stored.astype(np.float64), allowed)
 
 
 def _refuse(source: str, arrays: Mapping[str, Array], inputs: Inputs, output: str) -> None:

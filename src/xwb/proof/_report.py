@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import ProofError
-
-WIDTH = 110
+from ._written import INDENT, Result, columns, record, wrapped
 
 
 class Row(NamedTuple):
@@ -55,7 +51,7 @@ class Diagnosis(NamedTuple):
     sentence: str
 
 
-class Report:
+class Report(Result):
     """What `check` found: printed, a table with both numbers; attributes for programs.
 
     Attributes:
@@ -95,8 +91,6 @@ class Report:
     def __str__(self) -> str:
         return "\n".join([f"{self.call}: {self._fact()}", *self._table(), *self._conclusion()])
 
-    __repr__ = __str__
-
     def _fact(self) -> str:
         wrong = [f"d{row.name}" for row in self.rows if not row.ok]
         if wrong:
@@ -106,36 +100,23 @@ class Report:
         return "closed form against finite differences"
 
     def _table(self) -> list[str]:
-        header = (
-            "input",
-            "shape",
-            "closed form",
-            "numeric",
-            "relative",
-            f"allowed ({self.dtype})",
-            "method",
-            "forwards",
-        )
-        cells = [header]
-        for row in self.rows:
-            remark = row.note or ("" if row.ok else f"worst at {row.worst}")
-            cells.append(
-                (
-                    row.name,
-                    str(row.shape),
-                    f"{row.closed_form:.7e}",
-                    f"{row.numeric:.7e}",
-                    f"{row.relative:.1e}",
-                    f"{row.allowed:.1e}",
-                    row.method,
-                    f"{row.evaluations:<8}  {remark}",
-                )
+        allowed = f"allowed ({self.dtype})"
+        cells = [("input", "shape", "closed form", "numeric", "relative", allowed, "method", "forwards", "")]
+        cells += [
+            (
+                row.name,
+                str(row.shape),
+                f"{row.closed_form:.7e}",
+                f"{row.numeric:.7e}",
+                f"{row.relative:.1e}",
+                f"{row.allowed:.1e}",
+                row.method,
+                str(row.evaluations),
+                row.note or ("" if row.ok else f"worst at {row.worst}"),
             )
-        wide = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-        return [
-            "    " + "  ".join(cell.ljust(width) for cell, width in zip(line, wide, strict=True)).rstrip()
-            for line in cells
+            for row in self.rows
         ]
+        return columns(cells)
 
     def _conclusion(self) -> list[str]:
         right, wrong = ([row.name for row in self.rows if row.ok is state] for state in (True, False))
@@ -152,7 +133,7 @@ class Report:
         left = [f"{finding.name} ({finding.detail})" for finding in self.findings if finding.ok is None]
         if left:
             sentences.append(f"Not tried: {', '.join(left)}.")
-        return [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH, subsequent_indent="    ")]
+        return wrapped(sentences, INDENT)
 
     def _coverage(self) -> Iterator[str]:
         """What was compared: entries, directions, whole numbers, kinks."""
@@ -172,28 +153,14 @@ class Report:
                 entries = "entry" if row.kinks == 1 else "entries"
                 yield f"{row.name}: {row.kinks} {entries} left out, where Y has a kink."
 
-    def to_json(self) -> str:
-        """The report as a JSON object: call, dtype, ok, rows, findings, kinks, diagnosis; null where not finite."""
-
-        def plain(value: Any) -> Any:
-            return None if isinstance(value, float) and not math.isfinite(value) else value
-
-        return json.dumps(
-            {
-                "call": self.call,
-                "dtype": str(self.dtype),
-                "ok": self.ok,
-                "rows": [
-                    {**{key: plain(value) for key, value in row._asdict().items()}, "ok": row.ok} for row in self.rows
-                ],
-                "findings": [finding._asdict() for finding in self.findings],
-                "kinks": self.kinks,
-                "diagnosis": [diagnosis._asdict() for diagnosis in self.diagnosis],
-            },
-            allow_nan=False,
-        )
-
-    def raise_if_wrong(self) -> None:
-        """Raises `ProofError` with the report unless everything agrees."""
-        if not self.ok:
-            raise ProofError(str(self))
+    def as_dict(self) -> dict[str, Any]:
+        """What `to_json` writes: call, dtype, ok, rows, findings, kinks, diagnosis."""
+        return {
+            "call": self.call,
+            "dtype": str(self.dtype),
+            "ok": self.ok,
+            "rows": [record(row) for row in self.rows],
+            "findings": [finding._asdict() for finding in self.findings],
+            "kinks": self.kinks,
+            "diagnosis": [diagnosis._asdict() for diagnosis in self.diagnosis],
+        }

@@ -34,7 +34,6 @@ class Subject(NamedTuple):
     checked: tuple[int, ...]  # the positions of the inputs that have a gradient
     value: Function  # value(*arrays) -> Y
     run: Callable[..., Pass]
-    formula: str | None = None
     library: str = "NumPy"  # whose arrays it takes: memory is shared and strided in NumPy's own way
 
     @property
@@ -57,7 +56,7 @@ def subject_of(layer: Checkable, arrays: Sequence[Any], options: Mapping[str, An
     inputs = tuple(None if array is None else np.asarray(array) for array in arrays)
     rule = layer if isinstance(layer, Layer | Loss | tuple | list) else _derived(layer)
     subject = _of_rule(rule, inputs, options) if isinstance(rule, Layer | Loss) else _of_pair(rule, inputs, options)
-    checked = tuple(i for i in subject.checked if i < len(inputs) and _is_floating(inputs[i]))
+    checked = tuple(i for i in subject.checked if _is_floating(inputs[i]))
     if not checked:
         raise OptionError(f"check: {subject.call} has no float32 or float64 input among these, so no gradient to check")
     return subject._replace(checked=checked)
@@ -85,9 +84,10 @@ def _of_rule(rule: Layer | Loss, inputs: tuple[Any, ...], options: Mapping[str, 
 
         return Pass(Y, saved, back)
 
-    names = rule.inputs
-    checked = (0,) if isinstance(rule, Loss) else tuple(range(len(names)))
-    return Subject(rule.call, names, inputs, checked, lambda *arrays: run(*arrays).Y, run, rule.formula)
+    names = rule.inputs[: len(inputs)]  # the last ones may be left out
+    positions = tuple(range(len(names)))
+    checked = positions[:1] if isinstance(rule, Loss) else positions
+    return Subject(rule.call, names, inputs, checked, lambda *arrays: run(*arrays).Y, run)
 
 
 def _of_pair(pair: Any, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> Subject:
@@ -126,15 +126,19 @@ def same(array: Any, other: Any) -> bool:
     return np.array_equal(array, other, equal_nan=array.dtype.kind in "fc")
 
 
-def parameter_names(function: Function, number: int) -> tuple[str, ...]:
-    """The names of a function's first parameters; numbers where it does not say them."""
+def parameters_of(function: Function) -> list[inspect.Parameter]:
+    """The parameters of a function; none where they have no names of their own."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some built-in functions have no signature
-        parameters = []
-    if len(parameters) < number or any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return tuple(f"input {i}" for i in range(1, number + 1))
-    return tuple(p.name for p in parameters[:number])
+        return []
+    return [] if any(p.kind is p.VAR_POSITIONAL for p in parameters) else parameters
+
+
+def parameter_names(function: Function, number: int) -> tuple[str, ...]:
+    """The names of a function's first parameters; numbers where it does not say them."""
+    names = tuple(p.name for p in parameters_of(function)[:number])
+    return names if len(names) == number else tuple(f"input {i}" for i in range(1, number + 1))
 
 
 def in_order(name: str, inputs: Sequence[str], grads: Any) -> list[Any]:

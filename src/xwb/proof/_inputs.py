@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..core import Layer, Loss, OptionError, unknown
-from ._subject import Checkable
+from ._subject import Checkable, parameters_of
 
 
 class Inputs(NamedTuple):
@@ -63,11 +63,8 @@ def inputs_of(layer: Checkable) -> Inputs:
 
 def _of_function(function: Any) -> Inputs:
     name = getattr(function, "__name__", "forward")
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some built-in functions have no signature
-        parameters = []
-    if not parameters or any(p.kind is p.VAR_POSITIONAL for p in parameters):
+    parameters = parameters_of(function)
+    if not parameters:
         raise OptionError(f"{name} does not name its inputs; type  def {name}(X, W): …  so that they can be told apart")
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names = tuple(p.name for p in positional)
