@@ -136,7 +136,7 @@ class TestCalls:
             return dY @ W.T, X.T @ dY
 
         report = xwb.check((keeps, pops), X, W)
-        assert next(f for f in report.findings if f.name == "callable twice").detail.startswith("it raises IndexError")
+        assert next(f for f in report.findings if f.name == "callable twice").detail.startswith("it raised IndexError")
 
     def test_after_another_forward_pass(self):
         kept = {}

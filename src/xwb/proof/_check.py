@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ def check(
     *arrays: Any,
     seed: int = 0,
     conduct: bool = True,
+    needs: Sequence[str] | None = None,
     **options: Any,
 ) -> Report:
     """The gradients of ⟨dY, Y⟩, for a random dY, against differences of the function, which know no gradient.
@@ -38,11 +40,13 @@ def check(
     Args:
         layer: a layer, chain, loss or derivation; or a pair ``(forward, backward)`` with ``forward(*arrays) -> Y`` and
             ``backward(dY, *arrays)``, or with ``forward(*arrays) -> (Y, saved)`` and ``backward(dY, saved)``; backward
-            returns one gradient per array, None for those without.
+            returns one gradient per array. Also an object with these two as methods, whose backward may take dY
+            alone and go back from the last forward pass.
         arrays: the inputs; those of integers, and None, have no gradient.
         seed: of dY and of all directions.
         conduct: whether to try as well what else goes wrong in a backward pass: not linear in dY, changed or shared
             arrays, a second call, strided inputs, no example, two threads, and so on.
+        needs: the names of the inputs whose gradients are checked, where a floating one has none.
         options: the layer's options.
 
     Returns:
@@ -54,7 +58,7 @@ def check(
         DataError: Y is not finite anywhere at these inputs.
         ProofError: backward returned another number of gradients than there are inputs.
     """
-    return check_subject(subject_of(layer, arrays, options), seed=seed, conduct=conduct)
+    return check_subject(subject_of(layer, arrays, options, needs), seed=seed, conduct=conduct)
 
 
 def check_subject(subject: Subject, *, seed: int = 0, conduct: bool = True) -> Report:
@@ -66,7 +70,13 @@ def check_subject(subject: Subject, *, seed: int = 0, conduct: bool = True) -> R
         given = Point(subject, rng)
         kinks = given.probe.kinks
         point = given.away_from_kinks() if kinks else given
-        rows = [point.fault(i) or Tensor(point, i).row() for i in subject.checked]
-        findings = conduct_of(given, all(row.ok for row in rows)) if conduct else []
-        diagnosis = diagnose(point, rows)
-    return Report(subject.call, subject.dtype, rows, findings, diagnosis, kinks)
+        if point.repeats:
+            rows = [point.faulty_row(i) or Tensor(point, i).row() for i in subject.checked]
+            findings = conduct_of(given, all(row.ok for row in rows)) if conduct else []
+            diagnosis = diagnose(point, rows)
+        else:  # no difference of its values means anything
+            note = "forward gives other values for the same inputs"
+            rows = [row for i in subject.checked if (row := point.faulty_row(i, note))]
+            findings, diagnosis = [], []
+    left_out = int(given.probe.Y.size - given.probe.finite.sum())
+    return Report(subject.call, subject.dtype, rows, findings, diagnosis, kinks, left_out)

@@ -9,22 +9,24 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import Array
-from ._difference import Slope
 from ._exact import exact
 from ._point import Point, flat
+from ._probe import Slope
 from ._report import Row
 
 # Every entry is moved on its own while entries × (inputs + outputs + OVERHEAD), about what that reads, is at most this.
 AFFORDABLE, OVERHEAD = 2**26, 2000
-SECONDS = 10.0  # and no longer than this for one input
-SAMPLE = 24  # entries where not all are affordable
-DIRECTIONS = 3  # then; one where all are
+SECONDS = 10.0  # and no longer than this for one input, so that a slow function is sampled after all
+SAMPLE = 24  # entries moved where not all are affordable, a third of them the largest
+DIRECTIONS = 3  # random ones beside a sample; beside all entries one
 # What a right closed form may be off by, beside its noise: unit · (√K · GROWTH + STEPS) of the K terms that it is the
 # sum of, taken positive; the rounding errors of K terms grow like √K (Higham 2002, section 4.2).
 GROWTH, STEPS = 8.0, 32.0
 # The part of the largest entry by which a numeric value may be off before its entry counts as not resolved.
 RESOLVED = 1e-2
-NEGLIGIBLE = 1e-6  # and the part of what gradients are like here under which the largest entry is as good as zero
+NEGLIGIBLE = (
+    1e-6  # the part of what gradients are like here, or of dY, under which the largest entry is as good as zero
+)
 ENOUGH_WRONG = 8  # entries found wrong before the rest is left
 
 
@@ -35,7 +37,7 @@ class Compared(NamedTuple):
     closed: float
     numeric: float
     allowed: float
-    rounding: float  # the part of it that the numeric value is not resolved by
+    uncertain: float  # the part of it that the numeric value may be off by
 
     @property
     def excess(self) -> float:
@@ -45,10 +47,10 @@ class Compared(NamedTuple):
             return np.inf
         return difference / max(self.allowed, np.finfo(np.float64).tiny) if difference else 0.0
 
-    def resolved(self, largest: float) -> Compared:
-        """The same, allowed no more than a part of the largest entry, however little the differences resolve."""
+    def no_looser_than_resolved(self, largest: float) -> Compared:
+        """The same, with no more allowed than a part of the largest entry, however little the differences resolve."""
         most = RESOLVED * largest
-        return self._replace(allowed=most) if self.at is not None and largest and self.rounding > most else self
+        return self._replace(allowed=most) if self.at is not None and largest and self.uncertain > most else self
 
 
 class _Terms(NamedTuple):
@@ -58,6 +60,14 @@ class _Terms(NamedTuple):
     number: int  # of those that are not 0
 
 
+def _telling(candidates: Sequence[Compared]) -> Compared:
+    """The one that differs most by more than is allowed; if none does, the last, in the dtype of the inputs."""
+    worst = candidates[0]
+    for one in candidates[1:]:
+        worst = one if worst.excess <= 1 or one.excess >= worst.excess else worst
+    return worst
+
+
 class Tensor:
     """The gradient by one input, compared."""
 
@@ -65,6 +75,7 @@ class Tensor:
         self.point, self.i, self.probe = point, i, point.probe
         self.X = self.probe.arrays[i]
         self.claimed = [flat(claim.grads[i]) for claim in point.claims]
+        self.floors = [point.floor(claim, i) for claim in point.claims]
 
     def row(self) -> Row:
         """What the report says of it."""
@@ -75,20 +86,23 @@ class Tensor:
         indices, all_of_them = self._indices()
         compared, kinks = self.entries(indices)
         entries = len(compared)
-        directions = 1 if all_of_them and entries + kinks == len(indices) else DIRECTIONS
-        tried = [self.along(self.probe.direction(self.i)) for _ in range(directions)]
+        all_of_them = all_of_them and entries == len(indices)
+        tried = [self.along(self.probe.direction(self.i)) for _ in range(1 if all_of_them else DIRECTIONS)]
         along = [one for one in tried if one]
         if not any(one.excess > 1 for one in compared) and any(one.excess > 1 for one in along):
-            compared.append(self._located())
+            compared += self._located()
         whole = exact(self.probe, self.i, self.point.rng)
         row = self._row([*compared, *along])
-        if not compared and kinks:
-            row = row._replace(note="a kink at every entry", relative=np.inf)
-        if directions > 1 and not along:
-            row = row._replace(note="no step resolves its directions, and not every entry was moved", relative=np.inf)
-        if whole.ok is False and row.ok:
-            row = row._replace(note="differs at whole numbers, where nothing is rounded", relative=np.inf)
+        objection = ""
+        if kinks > entries:
+            objection = f"a kink at {kinks} of {kinks + entries} entries"
+        elif not along and not all_of_them:
+            objection = "no step resolves its directions, and not every entry was moved"
+        elif row.ok and whole.ok is False:
+            objection = "differs at whole numbers, where nothing is rounded"
         return row._replace(
+            note=objection or row.note,
+            relative=np.inf if objection else row.relative,
             method=self.probe.method(self.i),
             entries=entries,
             directions=len(along),
@@ -100,9 +114,8 @@ class Tensor:
     def _indices(self) -> tuple[list[tuple[int, ...]], bool]:
         """The entries that are moved on their own, in random order, and whether these are all."""
         movable = np.flatnonzero(np.isfinite(self.X))
-        read = sum(a.size for a in self.probe.arrays if isinstance(a, np.ndarray)) + self.probe.Y.size + OVERHEAD
         rng = self.point.rng
-        if movable.size * read <= AFFORDABLE or movable.size <= SAMPLE:
+        if movable.size * (self.probe.read + OVERHEAD) <= AFFORDABLE or movable.size <= SAMPLE:
             chosen, affordable = rng.permutation(movable), True
         else:
             size = np.abs(self.claimed[-1][movable])
@@ -117,10 +130,10 @@ class Tensor:
         started = time.monotonic()
         found: list[Compared] = []
         suspects: list[tuple[Compared, _Terms]] = []
-        measured = self.probe.entries(self.i, self.point.weights, indices)
-        for index, (slopes, rounding, truncation) in zip(indices, measured, strict=True):
-            products = self.point.weights * slopes
-            terms = _Terms(float(np.sum(np.abs(products))), int(np.count_nonzero(slopes)))
+        columns = self.probe.columns(self.i, self.point.weights, indices)
+        for index, (column, rounding, truncation) in zip(indices, columns, strict=True):
+            products = self.point.weights * column
+            terms = _Terms(float(np.sum(np.abs(products))), int(np.count_nonzero(column)))
             uncertain = rounding + truncation * terms.size
             one = self._at(index, float(np.sum(products)), uncertain, terms, self.claimed)
             if one.excess > 1:
@@ -145,28 +158,32 @@ class Tensor:
 
     def _careful(self, index: tuple[int, ...], terms: _Terms) -> Compared | None:
         """Both numbers at one entry; None if it is at a kink."""
-        direction = np.zeros(self.X.shape)
-        direction[index] = max(self.probe.scale[self.i], abs(float(self.X[index])))
+        direction, size = np.zeros(self.X.shape), abs(float(self.X[index]))
+        direction[index] = max(self.probe.scale[self.i], size)
         slope = self.probe.slope(self.i, direction, self.point.weights)
+        if not slope.resolved and 0 < size < self.probe.scale[self.i]:  # as near the edge of a logarithm's domain
+            direction[index] = size
+            own = self.probe.slope(self.i, direction, self.point.weights)
+            slope = own if own.resolved else slope
         if slope.kinked:
             return None
         moved = float(slope.direction[index])
+        if not np.isfinite(terms.size):
+            terms = _Terms(abs(slope.value / moved), 1)
         return self._at(index, slope.value / moved, slope.bound / abs(moved), terms, self._claimed_for(slope))
 
     def _at(
         self, index: tuple[int, ...], numeric: float, uncertain: float, terms: _Terms, claimed: Sequence[Array]
     ) -> Compared:
-        """The claim that differs from the numeric value by more than is allowed, or that in the dtype of the inputs."""
+        """The numeric value beside the claim that tells most."""
         position = int(np.ravel_multi_index(index, self.X.shape)) if index else 0
-        worst: Compared | None = None
-        for claim, grad in zip(self.point.claims, claimed, strict=True):
+        found = []
+        for claim, grad, floor in zip(self.point.claims, claimed, self.floors, strict=True):
             own = claim.unit * (STEPS + GROWTH * np.sqrt(terms.number)) * terms.size
-            allowed = own + float(claim.noise[self.i][position]) + 4 * claim.unit * np.abs(grad).max() + uncertain
-            one = Compared(index, float(grad[position]), numeric, allowed, uncertain)
-            if worst is None or one.excess >= min(worst.excess, 1.0):
-                worst = one
-        assert worst is not None
-        return worst
+            own = self.point.lenience(claim) * (own + floor)
+            allowed = own + float(claim.noise[self.i][position]) + uncertain
+            found.append(Compared(index, float(grad[position]), numeric, allowed, uncertain))
+        return _telling(found)
 
     # -- directions --------------------------------------------------------------------------------------------------
 
@@ -175,16 +192,14 @@ class Tensor:
         slope = self.probe.slope(self.i, direction, self.point.weights)
         if not slope.resolved:
             return None
-        worst: Compared | None = None
-        for claim, grad in zip(self.point.claims, self._claimed_for(slope), strict=True):
-            products = grad * slope.direction.reshape(-1)
-            own = claim.unit * (2 * STEPS + GROWTH * np.sqrt(self.probe.Y.size)) * float(np.linalg.norm(products))
-            own += float(np.linalg.norm(claim.noise[self.i] * slope.direction.reshape(-1)))
-            one = Compared(None, float(np.sum(products)), slope.value, own + slope.bound, slope.bound)
-            if worst is None or one.excess >= min(worst.excess, 1.0):
-                worst = one
-        assert worst is not None
-        return worst
+        moved = slope.direction.reshape(-1)
+        found = []
+        for claim, grad, floor in zip(self.point.claims, self._claimed_for(slope), self.floors, strict=True):
+            own = claim.unit * (2 * STEPS + GROWTH * np.sqrt(self.probe.Y.size)) * float(np.linalg.norm(grad * moved))
+            own = self.point.lenience(claim) * (own + floor * float(np.linalg.norm(moved)))
+            allowed = own + float(np.linalg.norm(claim.noise[self.i] * moved)) + slope.bound
+            found.append(Compared(None, float(grad @ moved), slope.value, allowed, slope.bound))
+        return _telling(found)
 
     def _claimed_for(self, slope: Slope) -> list[Array]:
         """The claimed gradients for the weights that the slope was taken with."""
@@ -192,8 +207,8 @@ class Tensor:
             return self.claimed
         return [flat(self.point.back(claim, slope.weights)[self.i]) for claim in self.point.claims]
 
-    def _located(self) -> Compared:
-        """The entry to which halving leads that differs most: what a direction found, by bisection."""
+    def _located(self) -> list[Compared]:
+        """The entry to which halving leads that differs most: what a direction found, by bisection; none at a kink."""
         direction = self.probe.direction(self.i).reshape(-1)
         left = np.flatnonzero(np.isfinite(self.X))
         while left.size > 1:
@@ -206,7 +221,7 @@ class Tensor:
                 both.append(found.excess if found else 0.0)
             left = halves[int(np.argmax(both))]
         index = tuple(int(k) for k in np.unravel_index(left[0], self.X.shape))
-        return self.entries([index])[0][0]
+        return self.entries([index])[0]
 
     # -- the row -----------------------------------------------------------------------------------------------------
 
@@ -216,17 +231,19 @@ class Tensor:
         if not compared:
             return Row(name, shape, 0.0, 0.0, 0.0, 0.0, ())
         largest = max((abs(one.numeric) for one in compared if one.at is not None), default=0.0)
-        some = max(largest, NEGLIGIBLE * self.point.typical[self.i])
+        typical = max(self.point.typical[self.i], float(np.abs(self.point.weights).max(initial=0.0)))
+        some = max(largest, NEGLIGIBLE * typical)
         # An entry says more than a direction, unless the direction alone is wrong.
         worst = max(
-            (one.resolved(some) for one in compared), key=lambda one: (one.excess > 1, one.at is not None, one.excess)
+            (one.no_looser_than_resolved(some) for one in compared),
+            key=lambda one: (one.excess > 1, one.at is not None, one.excess),
         )
         unit = float(self.point.dY) if self.point.dY.ndim == 0 else 1.0  # of a loss the gradient itself is shown
         note = ""
         if worst.excess > 1 and worst.at is None:
             note = "along a random direction"
-        elif worst.excess > 1 and worst.rounding > worst.allowed:
-            note = f"not resolved at {worst.at}: finite differences are off by up to {worst.rounding:.1e} there"
+        elif worst.excess > 1 and worst.uncertain > worst.allowed:
+            note = f"not resolved at {worst.at}: finite differences are off by up to {worst.uncertain:.1e} there"
         scale = (largest if worst.at is not None else abs(worst.numeric)) or 1.0
         return Row(
             name,

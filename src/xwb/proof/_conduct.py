@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..core import Array
-from ._difference import Probe
-from ._point import Point, fault, flat, passed
+from ._point import BESIDE, Point, fault, flat, gradients, passed
+from ._probe import FLOAT32, FLOAT64, Probe, moved
+from ._raised import own_line, raised
 from ._report import Finding
 from ._subject import Subject, copies, same
 
-DY_FACTOR = {np.dtype(np.float64): 2.0**300, np.dtype(np.float32): 2.0**30}
+# Far from 1, and so little that what is not tiny itself stays away from the smallest numbers.
+DY_FACTOR = {FLOAT64: 2.0**100, FLOAT32: 2.0**20}
 INPUT_FACTORS = (2.0**10, 2.0**-10)
 THREADS, ROUNDS = 2, 8
 OTHERS = (1.0, 2.0**-5, 2.0**-15)  # how far other inputs are, in units of the inputs' scales
@@ -26,17 +28,17 @@ def conduct_of(point: Point, right: bool = True) -> list[Finding]:
     """Everything that is tried on a backward pass beside its numbers; ``right`` says whether these are."""
     conduct = _Conduct(point, right)
     tried: list[tuple[str, Callable[[], str | None]]] = [
-        ("dtype kept", conduct.dtype),
-        ("nothing changed", conduct.changes),
-        ("nothing shared", conduct.shares),
+        ("dtype kept", conduct.dtype_kept),
+        ("nothing changed", conduct.nothing_changed),
+        ("nothing shared", conduct.nothing_shared),
         ("callable twice", conduct.twice),
-        ("after another forward pass", conduct.interleaved),
-        ("deterministic", conduct.again),
-        ("depends on dY", conduct.uses_dY),
+        ("after another forward pass", conduct.after_another_forward),
+        ("deterministic", conduct.deterministic),
+        ("depends on dY", conduct.depends_on_dY),
         ("linear in dY", conduct.linear),
         ("large and tiny dY", conduct.sizes_of_dY),
         ("strided and Fortran-ordered arrays", conduct.layouts),
-        ("one array for two inputs", conduct.repeated),
+        ("one array for two inputs", conduct.one_array_twice),
         ("N = 1", lambda: conduct.examples(1)),
         ("N = 0", lambda: conduct.examples(0)),
         ("large and tiny inputs", conduct.sizes_of_inputs),
@@ -55,7 +57,8 @@ def _finding(name: str, attempt: Callable[[], str | None]) -> Finding:
     except _NotTried as reason:
         return Finding(name, None, str(reason))
     except Exception as error:  # the backward pass may fail in any way
-        return Finding(name, False, f"it raises {type(error).__name__}: {error}")
+        line = own_line(error)
+        return Finding(name, False, f"it {raised(error)}{f' ({line})' if line else ''}")
     return Finding(name, not fact, fact or "")
 
 
@@ -70,11 +73,13 @@ class _Conduct:
         self.dY = point.dY
         self.rng = point.rng
         self.other_dY = self.rng.standard_normal(self.dY.shape).astype(self.dY.dtype)
-        claim = point.claims[-1]
+        claim = point.own
         self.grads = claim.grads
         self.noise = claim.noise
         # Two right ways to compute a gradient differ by far less, relative to its largest entry, and mistakes by more.
         self.loose = float(np.sqrt(claim.unit))
+        # What is left where nearly all of a gradient cancels.
+        self.floor = {i: 2.0**14 * claim.unit * typical for i, typical in point.typical.items()}
         self.compared = [i for i in self.subject.checked if not fault(self.grads[i], self.arrays[i])]
 
     # -- shared ------------------------------------------------------------------------------------------------------
@@ -88,8 +93,9 @@ class _Conduct:
             given, wanted = np.asarray(grads[i]), np.asarray(expected[i])
             if given.shape != wanted.shape:
                 return f"d{self.subject.names[i]} has shape {given.shape} instead of {wanted.shape}{where}"
-            allowed = self.loose * _largest(wanted) + self.noise[i].max(initial=0.0)
-            off = np.where(np.isnan(flat(given)) & np.isnan(flat(wanted)), 0.0, np.abs(flat(given) - flat(wanted)))
+            allowed = self.loose * _largest(wanted) + self.noise[i].max(initial=0.0) + self.floor[i]
+            alike = (flat(given) == flat(wanted)) | (np.isnan(flat(given)) & np.isnan(flat(wanted)))
+            off = np.where(alike, 0.0, np.abs(flat(given) - flat(wanted)))
             if off.size and not float(off.max()) <= allowed:
                 worst = int(np.argmax(np.where(np.isnan(off), np.inf, off)))
                 return (
@@ -103,7 +109,7 @@ class _Conduct:
         for distance in OTHERS:
             others = list(self.arrays)
             for i in self.subject.checked:
-                others[i] = (self.arrays[i] + distance * self.point.probe.direction(i)).astype(self.arrays[i].dtype)
+                others[i] = moved(self.arrays[i], distance * self.point.probe.direction(i))
             try:
                 if np.isfinite(passed(self.subject, others).Y)[self.point.probe.finite.reshape(self.dY.shape)].all():
                     return others
@@ -111,9 +117,14 @@ class _Conduct:
                 continue
         raise _NotTried("forward refuses other inputs")
 
+    def _not_if_stateful(self) -> None:
+        if self.subject.stateful:
+            raise _NotTried("backward(dY) goes back from the last forward pass")
+
     # -- arrays ------------------------------------------------------------------------------------------------------
 
-    def dtype(self) -> str | None:
+    def dtype_kept(self) -> str | None:
+        """Each gradient has the dtype of its input."""
         for i in self.compared:
             given, wanted = np.asarray(self.grads[i]).dtype, self.arrays[i].dtype
             if given != wanted:
@@ -121,7 +132,8 @@ class _Conduct:
                 return f"d{name} is {given} for a {wanted} {name}; type  d{name}.astype({name}.dtype)"
         return None
 
-    def changes(self) -> str | None:
+    def nothing_changed(self) -> str | None:
+        """Neither direction writes into the inputs, dY, Y or what is saved."""
         handed = copies(self.arrays)
         done = self.subject.run(*handed)
         changed = self._changed(handed, self.arrays)
@@ -142,12 +154,13 @@ class _Conduct:
 
     def _changed(self, arrays: Sequence[Any], before: Sequence[Any]) -> str | None:
         names = [*self.subject.names, "dY"] if len(arrays) > len(self.arrays) else self.subject.names
-        for name, array, old in zip(names, arrays, before, strict=False):
+        for name, array, old in zip(names, arrays, before, strict=True):
             if not same(array, old):
                 return name
         return None
 
-    def shares(self) -> str | None:
+    def nothing_shared(self) -> str | None:
+        """No gradient is, or looks into, another array."""
         if self.subject.library != "NumPy":
             raise _NotTried(f"{self.subject.library} has its own memory")
         handed = copies(self.arrays)
@@ -156,7 +169,7 @@ class _Conduct:
         first, second = done.back(dY), done.back(dY)
         grads = {self.subject.names[i]: first[i] for i in self.compared}
         again = {self.subject.names[i]: second[i] for i in self.compared}
-        there = [("dY", dY), *zip(self.subject.names, handed, strict=False), *_arrays_in(done.saved, "saved")]
+        there = [("dY", dY), *zip(self.subject.names, handed, strict=True), *_arrays_in(done.saved, "saved")]
         there += [(f"the d{name} of another call", grad) for name, grad in again.items()]
         for name, grad in grads.items():
             others = [(f"d{other}", array) for other, array in grads.items() if other != name]
@@ -168,23 +181,28 @@ class _Conduct:
     # -- calls -------------------------------------------------------------------------------------------------------
 
     def twice(self) -> str | None:
+        """The way back may be gone twice."""
         done = passed(self.subject, self.arrays)
         done.back(self.dY.copy())
         return self._differ(done.back(self.dY.copy()), self.grads, " the second time")
 
-    def interleaved(self) -> str | None:
+    def after_another_forward(self) -> str | None:
+        """What one forward keeps survives another."""
+        self._not_if_stateful()
         first = passed(self.subject, self.arrays)
         passed(self.subject, self._others).back(self.other_dY.copy())
         return self._differ(first.back(self.dY.copy()), self.grads, ": what forward keeps is lost to the next call")
 
-    def again(self) -> str | None:
+    def deterministic(self) -> str | None:
+        """The same inputs give the same numbers."""
         value = np.asarray(passed(self.subject, self.arrays).Y)
         first = np.asarray(passed(self.subject, self.arrays).Y)
         if not np.allclose(value, first, rtol=self.loose, atol=self.loose * _largest(first), equal_nan=True):
             return "forward gives other values for the same inputs"
         return self._differ(self._back(self.arrays), self.grads, " for the same inputs")
 
-    def uses_dY(self) -> str | None:
+    def depends_on_dY(self) -> str | None:
+        """Another dY gives other gradients."""
         others = self._back(self.arrays, self.other_dY)
         for i in self.compared:
             grad = np.asarray(self.grads[i])
@@ -193,6 +211,7 @@ class _Conduct:
         return None
 
     def linear(self) -> str | None:
+        """No gradient for no dY, and for 2 dY₁ − 3 dY₂ the same combination of gradients."""
         zeros = self._back(self.arrays, np.zeros_like(self.dY))
         found = self._differ(zeros, [None if g is None else np.zeros_like(g) for g in self.grads], " for dY = 0")
         if found:
@@ -206,7 +225,12 @@ class _Conduct:
         return self._differ(combined, expected, " for 2 dY₁ − 3 dY₂")
 
     def sizes_of_dY(self) -> str | None:
-        for factor in (DY_FACTOR[self.dY.dtype], 1 / DY_FACTOR[self.dY.dtype]):
+        """A factor of dY is a factor of the gradients, however large."""
+        for factor in (DY_FACTOR[self.subject.dtype], 1 / DY_FACTOR[self.subject.dtype]):
+            sizes = [_largest(np.asarray(self.grads[i])) * factor for i in self.compared]
+            limits = np.finfo(self.subject.dtype)
+            if any(size and not limits.tiny / limits.eps < size < limits.max * limits.eps for size in sizes):
+                continue  # the factor itself leaves the range of the numbers
             scaled = self._back(self.arrays, self.dY * self.dY.dtype.type(factor))
             back = [None if g is None else np.asarray(g) / np.asarray(g).dtype.type(factor) for g in scaled]
             found = self._differ(back, self.grads, f" when dY is {factor:.0e} times as large")
@@ -217,6 +241,7 @@ class _Conduct:
     # -- inputs ------------------------------------------------------------------------------------------------------
 
     def layouts(self) -> str | None:
+        """Where the entries stand in memory makes no difference."""
         if self.subject.library != "NumPy":
             raise _NotTried(f"{self.subject.library} lays out its own arrays")
         for name, laid in LAYOUTS.items():
@@ -233,7 +258,8 @@ class _Conduct:
                 return found
         return None
 
-    def repeated(self) -> str | None:
+    def one_array_twice(self) -> str | None:
+        """One array for two inputs has two gradients, as two arrays that are equal have."""
         for i in self.subject.checked:
             for j in self.subject.checked:
                 if (
@@ -241,13 +267,13 @@ class _Conduct:
                     and self.arrays[i].shape == self.arrays[j].shape
                     and self.arrays[i].dtype == self.arrays[j].dtype
                 ):
-                    copies = list(self.arrays)
-                    copies[j] = self.arrays[i].copy()
-                    one = list(copies)
+                    apart = list(self.arrays)
+                    apart[j] = self.arrays[i].copy()
+                    one = list(apart)
                     one[j] = one[i] = self.arrays[i].copy()
                     names = f"{self.subject.names[i]} and {self.subject.names[j]}"
                     found = self.subject.run(*one).back(self.dY.copy())
-                    return self._differ(found, self._back(copies), f" when {names} are the same array")
+                    return self._differ(found, self._back(apart), f" when {names} are the same array")
         raise _NotTried("no two inputs have the same shape")
 
     def examples(self, number: int) -> str | None:
@@ -266,13 +292,15 @@ class _Conduct:
         first = self.arrays[self.subject.checked[0]]
         N = len(first) if first.ndim else 0
         if N < 3:
-            raise _NotTried(f"{self.subject.names[self.subject.checked[0]]} has fewer than 3 examples")
+            raise _NotTried("of fewer than 3 examples it does not show which inputs have them")
         alike = [i for i, a in enumerate(self.arrays) if isinstance(a, np.ndarray) and a.ndim and len(a) == N]
         labels = [
             i for i, a in enumerate(self.arrays) if isinstance(a, np.ndarray) and a.dtype.kind in "iub" and a.ndim
         ]
         # Which inputs have a row per example shows when one is dropped, for nothing broadcasts N − 1 to N.
-        for chosen in ([self.subject.checked[0]], alike):
+        # A loss takes examples from all of them, a layer may have a weight that is as long by chance.
+        choices = [[self.subject.checked[0]], alike]
+        for chosen in choices if self.dY.ndim else reversed(choices):
             if any(i not in chosen for i in labels):  # they may be positions in what is cut
                 continue
             fewer = [a[: N - 1] if i in chosen else a for i, a in enumerate(self.arrays)]
@@ -285,6 +313,7 @@ class _Conduct:
         raise _NotTried("no axis of the inputs runs over examples")
 
     def sizes_of_inputs(self) -> str | None:
+        """The gradients are right at a thousand times these inputs, and at a thousandth."""
         tried = 0
         for factor in INPUT_FACTORS:
             scaled = list(self.arrays)
@@ -308,10 +337,14 @@ class _Conduct:
         if not self.right:
             raise _NotTried("the gradients are wrong as it is")
         there = Probe(self.subject, self.rng, arrays)
+        if there.kinks:
+            moves = {i: BESIDE[0] * there.direction(i) for i in self.subject.checked}
+            arrays = [moved(a, moves[k]) if k in moves else a for k, a in enumerate(arrays)]
+            there = Probe(self.subject, self.rng, arrays)
         in_float64 = there.wide and len(self.point.claims) > 1
         inputs = there.arrays if in_float64 else there.given
         weights = self.rng.standard_normal(there.Y.size)
-        grads = self._grads_at(there, inputs, weights)
+        grads = gradients(self.subject, inputs, weights)
         loose = float(np.sqrt(there.unit))
         for i in self.compared:
             name = self.subject.names[i]
@@ -324,7 +357,7 @@ class _Conduct:
             slope = there.slope(i, direction, weights)
             if not slope.resolved:
                 continue
-            kept = grads if slope.weights is weights else self._grads_at(there, inputs, slope.weights)
+            kept = grads if slope.weights is weights else gradients(self.subject, inputs, slope.weights)
             closed = float(np.sum(np.asarray(kept[i], np.float64) * slope.direction))
             # Where the function is flat, the rounding of its values is all that is left of the gradient.
             some = self.point.typical[i] * float(np.linalg.norm(direction))
@@ -332,13 +365,11 @@ class _Conduct:
                 return f"d{name} gives {closed:.7g} along a direction instead of {slope.value:.7g}"
         return None
 
-    def _grads_at(self, there: Probe, inputs: Sequence[Any], weights: Array) -> list[Any]:
-        done = passed(self.subject, inputs)
-        return done.back(weights.reshape(there.shape).astype(np.asarray(done.Y).dtype))
-
     # -- threads -----------------------------------------------------------------------------------------------------
 
     def threads(self) -> str | None:
+        """Two threads at once get what each would get alone."""
+        self._not_if_stateful()
         work = [(self.arrays, self.dY), (self._others, self.other_dY)]
         expected = [self._back(*one) for one in work]
         with ThreadPoolExecutor(THREADS) as pool:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import Array
-from ._evidence import DIRECTIONS, Change, Evidence
-from ._other_inputs import right_for_other_operands, stale
+from ._evidence import DIRECTIONS, Change, Evidence, Said
+from ._other_inputs import holds_elsewhere, right_for_other_operands, stale
 from ._point import Point, fault, flat
+from ._probe import moved as moved_by
 from ._report import Diagnosis, Row
 
 LOW_PRECISIONS = {"float32": 24, "float16": 11, "bfloat16": 8}  # significant bits
 BITS = {np.dtype(np.float64): 53, np.dtype(np.float32): 24}
+# Rows of a Jacobian are resolved by less than the gradient for a whole dY, and so is what depends on single entries.
+LOOSE = 1e3
+SHARE = 0.8  # "most": of outputs that are straight, of the Jacobian's rank that a missing term may have
+SECONDS = 20.0  # after which no other explanation is tried for one gradient
+CHANCE = 4  # the longest axis whose length may as well be a number of the formula
 RANK = 400  # the most rows or columns of a Jacobian whose rank is looked at
 
-Said: TypeAlias = tuple[str, str]  # (cause, sentence)
 NOT_RECOGNISED: Said = ("not recognised", "the mistake is none of those that are recognised.")
 
 
@@ -28,57 +35,79 @@ def diagnose(point: Point, rows: Sequence[Row]) -> list[Diagnosis]:
     wrong = {i: row for i, row in zip(point.subject.checked, rows, strict=True) if not row.ok}
     if not wrong:
         return []
-    kept = stale(point, list(wrong))
+    kept = functools.cache(lambda: stale(point, list(wrong)))  # only where nothing else is found: it takes long
     found = []
     for i, row in wrong.items():
         evidence = Evidence(point, i, row)
-        cause, sentence = _first(FIRST, evidence) or kept or _first(LAST, evidence) or NOT_RECOGNISED
+        if fault(evidence.claim.grads[i], evidence.probe.arrays[i]):
+            said = _first(SHAPES, evidence)
+        else:
+            said = _first(FIRST, evidence) or kept() or _first(LAST, evidence)
+        cause, sentence = said or NOT_RECOGNISED
         found.append(Diagnosis(point.subject.names[i], cause, sentence))
     return found
 
 
 def _first(attempts: Sequence[Callable[[Evidence], Said | None]], evidence: Evidence) -> Said | None:
-    grad = evidence.claim.grads[evidence.i]
-    if grad is None:
-        return "zero", "backward returns None; if Y does not depend on it, return zeros."
-    if fault(grad, evidence.probe.arrays[evidence.i]):
-        attempts = (another_shape, wrong_sum)
-    return next((said for said in (attempt(evidence) for attempt in attempts) if said), None)
+    for attempt in attempts:
+        said = attempt(evidence)
+        if said or time.monotonic() - evidence.started > SECONDS:
+            return said
+    return None
 
 
 # ------------------------------------------------------------------------------------------------------- another shape
+
+
+def nothing_returned(evidence: Evidence) -> Said | None:
+    if evidence.claim.grads[evidence.i] is None:
+        name = evidence.name
+        return (
+            "zero",
+            f"backward returns None; if Y does not depend on {name} return zeros, else name the others as needs.",
+        )
+    return None
+
+
+def no_numbers(evidence: Evidence) -> Said | None:
+    grads = [grads[evidence.i] for grads in evidence.grads]
+    if any(grad is None for grad in grads):
+        return "no numbers", "it is no array of real numbers."
+    if grads[0].shape == evidence.shape:
+        return "dtype", f"its dtype is {np.asarray(evidence.claim.grads[evidence.i]).dtype}; return real numbers."
+    return None
 
 
 def another_shape(evidence: Evidence) -> Said | None:
     """A sum that is missing, a transpose, or another order of the same numbers."""
     grads = [np.asarray(grads[evidence.i]) for grads in evidence.grads]
     first, shape = grads[0], evidence.shape
-    for axes in _choices(first.ndim):
-        for keep in (False, True):
-            summed = [grad.sum(axes, keepdims=keep) for grad in grads]
-            if summed[0].shape == shape and evidence.are_right(summed):
-                return "missing sum", f"the sum over {_axes(axes)} of what is returned, {first.shape}, is missing."
     if first.T.shape == shape and evidence.are_right([grad.T for grad in grads]):
         return "transpose", f"it is transposed: return d{evidence.name}.T."
     if first.size == evidence.size and evidence.are_right([grad.reshape(shape) for grad in grads]):
         return "shape", f"the numbers are right, and their shape is not: type  d{evidence.name}.reshape({shape})"
+    for axes in _some_axes(first.ndim):
+        for keep in (False, True):
+            summed = [grad.sum(axes, keepdims=keep) for grad in grads]
+            if summed[0].shape == shape and evidence.are_right(summed):
+                return "missing sum", f"the sum over {_named(axes)} of what is returned, {first.shape}, is missing."
     return None
 
 
 def wrong_sum(evidence: Evidence) -> Said | None:
     """dY summed over other axes than it has to be."""
     shaped = [weights.reshape(evidence.outputs) for weights in evidence.dYs]
-    for right in _choices(len(evidence.outputs)):
+    for right in _some_axes(len(evidence.outputs)):
         sums = [dY.sum(right) for dY in shaped]
         if sums[0].shape != evidence.shape or not evidence.are_right(sums):
             continue
-        for taken in _choices(len(evidence.outputs)):
+        for taken in _some_axes(len(evidence.outputs)):
             others = [dY.sum(taken) for dY in shaped]
             pairs = [
                 (np.asarray(grads[evidence.i]), other) for grads, other in zip(evidence.grads, others, strict=True)
             ]
             if all(grad.shape == other.shape and np.allclose(grad, other, rtol=1e-5) for grad, other in pairs):
-                return "wrong axis", f"dY is summed over {_axes(taken)} instead of {_axes(right)}."
+                return "wrong axis", f"dY is summed over {_named(taken)} instead of {_named(right)}."
     return None
 
 
@@ -100,6 +129,12 @@ def same_for_every_dY(evidence: Evidence) -> Said | None:
 
 def zero(evidence: Evidence) -> Said | None:
     return None if any(grads[evidence.i].any() for grads in evidence.grads) else ("zero", "it is 0 everywhere.")
+
+
+def not_zero(evidence: Evidence) -> Said | None:
+    if evidence.every_entry and not evidence.slopes.any():
+        return "not zero", f"Y does not change when {evidence.name} moves, so it should be 0 everywhere."
+    return None
 
 
 def constant_added(evidence: Evidence) -> Said | None:
@@ -133,16 +168,23 @@ def factor(evidence: Evidence) -> Said | None:
         factors.append(float(given @ wanted) / square)
         residuals.append(float(np.abs(given - factors[-1] * wanted).max() / np.abs(wanted).max()))
     times, spread = factors[0], abs(factors[0] - factors[1]) + max(residuals)
-    if times == 0.0 or spread > 0.05 * abs(times - 1) or spread > evidence.fits_within * max(1.0, abs(times)):
+    within = max(evidence.fits_within, evidence.row.allowed) * max(1.0, abs(times))
+    if times == 0.0 or not spread <= min(0.05 * abs(times - 1), within):
+        return None
+    if not holds_elsewhere(evidence, times):
         return None
     if abs(times + 1) <= 2 * spread:
         return "sign", "it has the wrong sign at every entry."
     for n, axis in _lengths(evidence).items():
         if abs(1 / times - n) <= 1e-6 * n + 4 * spread * n * n:
-            return "mean for sum", f"the ratio is 1/{n} at every entry: a mean over {axis} stands where a sum belongs."
+            chance = f", or a factor {n} is lost" * (n <= CHANCE)
+            words = f"the ratio is 1/{n} at every entry: a mean over {axis} stands where a sum belongs"
+            return "mean for sum", f"{words}{chance}."
         if abs(times - n) <= 1e-6 * n + 4 * spread:
-            return "sum for mean", f"the ratio is {n} at every entry: a sum over {axis} stands where a mean belongs."
-    digits = min(10, max(3, -math.floor(math.log10(spread + 1e-16)) - 1))  # those that are not rounding
+            chance = f", or a factor {n} is too much" * (n <= CHANCE)
+            words = f"the ratio is {n} at every entry: a sum over {axis} stands where a mean belongs"
+            return "sum for mean", f"{words}{chance}."
+    digits = min(15, max(3, -math.floor(math.log10(spread + 1e-16))))  # those that are not rounding
     return "constant factor", f"it is {times:.{digits}g} times what it should be, at every entry."
 
 
@@ -152,7 +194,7 @@ def _lengths(evidence: Evidence) -> dict[int, str]:
     if len(named) > 1:
         named.append((math.prod(evidence.outputs), "all of Y"))
     if not evidence.outputs:  # a loss sums over what goes in
-        for name, a in zip(evidence.point.subject.names, evidence.probe.arrays, strict=False):
+        for name, a in zip(evidence.point.subject.names, evidence.probe.arrays, strict=True):
             named += [(n, f"axis {k} of {name}") for k, n in enumerate(np.shape(a))]
     lengths: dict[int, str] = {}
     for n, axis in named:
@@ -163,7 +205,7 @@ def _lengths(evidence: Evidence) -> dict[int, str]:
 
 def precision(evidence: Evidence) -> Said | None:
     """Numbers of fewer bits, or errors of the size and randomness that fewer bits make."""
-    returned = np.asarray(evidence.point.claims[-1].grads[evidence.i])
+    returned = np.asarray(evidence.point.own.grads[evidence.i])
     entries = flat(returned)[flat(returned) != 0]
     pairs = list(zip(evidence.claimed, evidence.numeric, strict=True))
     errors = [float(np.linalg.norm(given - wanted) / (np.linalg.norm(wanted) or np.inf)) for given, wanted in pairs]
@@ -191,6 +233,15 @@ def _has_bits(entries: Array, bits: int) -> bool:
 # -------------------------------------------------------------------------------------------------------------- entries
 
 
+def too_small(evidence: Evidence) -> Said | None:
+    """Where no difference is seen by what explanations are held to, any of them would fit."""
+    if evidence.wrong.any():
+        return None
+    if evidence.claim is not evidence.point.own:
+        return "low precision", f"it is right in float64, and wrong in {evidence.point.subject.dtype} alone."
+    return "not recognised", "the difference is too small to say more."
+
+
 def one_entry(evidence: Evidence) -> Said | None:
     """All but one are right."""
     if evidence.size < 3:
@@ -205,8 +256,10 @@ def one_entry(evidence: Evidence) -> Said | None:
         if not index or not _others_agree(evidence, index):
             return None
     row = evidence.row
-    ratio = row.closed_form / row.numeric if row.numeric else np.inf
-    return "one entry", f"only the entry {index} is wrong: {ratio:.6g} times what it should be; all others agree."
+    times = (
+        f"{abs(row.closed_form) and row.closed_form / row.numeric:.6g} times what it should be" if row.numeric else ""
+    )
+    return "one entry", f"only the entry {index} is wrong: {times or 'it should be 0'}; all others agree."
 
 
 def _others_agree(evidence: Evidence, index: tuple[int, ...]) -> bool:
@@ -214,7 +267,7 @@ def _others_agree(evidence: Evidence, index: tuple[int, ...]) -> bool:
     i, at = evidence.i, int(np.ravel_multi_index(index, evidence.shape))
     axis = np.zeros(evidence.shape)
     axis[index] = evidence.probe.scale[i]
-    slopes = evidence.probe.slopes(i, axis) / axis[index]
+    slopes = evidence.probe.jacobian_times(i, axis) / axis[index]
     parts = evidence.directions[:, at]
     for given, weights, grads in zip(evidence.claimed, evidence.dYs, evidence.grads, strict=True):
         without = given - parts * grads[i][index]
@@ -239,6 +292,12 @@ def some_entries(evidence: Evidence) -> Said | None:
             if zero and not evidence.outputs and axis == 0:
                 return "example dropped", f"the slice {int(hit[0])} on axis 0 is 0: an example has no part in it."
             return "some entries", f"only the slice {int(hit[0])} on axis {axis} is wrong{': it is 0' * zero}."
+    rows = set(np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1)).tolist())
+    for name, array in zip(evidence.point.subject.names, evidence.probe.arrays, strict=True):
+        if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
+            values, counts = np.unique(array, return_counts=True)
+            if rows == set(values[counts > 1].tolist()):
+                return "missing sum", f"the rows that {name} names more than once are wrong: assigned, not added up."
     at = tuple(int(k) for k in np.argwhere(wrong)[0])
     return "some entries", f"{number:,} of {evidence.size:,} entries are wrong, the first at {at}; the others agree."
 
@@ -271,9 +330,9 @@ def _of_gradient(evidence: Evidence) -> Iterator[_Explanation]:
         if shape[a] == shape[b]:
             words = "it is transposed" if len(shape) == 2 else f"its axes {a} and {b} are exchanged"
             yield _Explanation("transpose", words, _on_gradient(i, np.swapaxes, a, b))
-    for axes in _choices(len(shape)):
+    for axes in _some_axes(len(shape)):
         if all(shape[axis] > 1 for axis in axes):
-            words = f"it runs backwards along {_axes(axes)}: a kernel that is flipped, or should be"
+            words = f"it runs backwards along {_named(axes)}: a kernel that is flipped, or should be"
             yield _Explanation("flipped", words, _on_gradient(i, np.flip, axes))
     for axis, by in itertools.product(range(len(shape)), (1, -1)):
         if shape[axis] > 1:
@@ -344,7 +403,7 @@ def kink(evidence: Evidence) -> Said | None:
         return None
     rows, right = evidence.claimed_rows(evidence.some_outputs), evidence.slopes.T[evidence.some_outputs]
     largest = float(np.abs(right).max(initial=0.0))
-    off = np.abs(rows - right) > 1e3 * evidence.fits_within * largest
+    off = np.abs(rows - right) > LOOSE * evidence.fits_within * largest
     zero = (np.abs(rows) <= 1e-12 * largest) | (np.abs(right) <= 1e-12 * largest)
     # Of a loss the entries of one example depend on each other.
     least = 1.0 if evidence.outputs else 0.5
@@ -359,9 +418,9 @@ def _is_made_of_pieces(evidence: Evidence) -> bool:
     if probe.degree(i) is not None:
         return False
     X, step = probe.arrays[i], 2.0**-12 * probe.direction(i)
-    up, down = probe.at(i, (X + step).astype(X.dtype)), probe.at(i, (X - step).astype(X.dtype))
+    up, down = probe.at(i, moved_by(X, step)), probe.at(i, moved_by(X, -step))
     straight = np.abs(up - 2 * probe.Y + down) <= 16 * probe.noise + 8 * probe.unit * np.abs(probe.Y)
-    return bool(np.mean(straight) >= 0.8)
+    return bool(np.mean(straight) >= SHARE)
 
 
 def lost_factor(evidence: Evidence) -> Said | None:
@@ -375,10 +434,11 @@ def lost_factor(evidence: Evidence) -> Said | None:
     both = np.isfinite(ratios[0]) & np.isfinite(ratios[1])
     if np.count_nonzero(both) >= max(2, evidence.size // 2):
         first, second = ratios[0][both], ratios[1][both]
-        if np.allclose(first, second, rtol=1e3 * evidence.fits_within):
+        other = np.abs(first - 1).max() > LOOSE * evidence.fits_within
+        if other and np.allclose(first, second, rtol=LOOSE * evidence.fits_within):
             return "chain rule factor", (
-                f"a factor that depends on the entry of {evidence.name}, and not on dY, is lost: it runs from "
-                f"{first.min():.4g} to {first.max():.4g}."
+                f"each entry lacks a factor that depends on {evidence.name} and not on dY, from {first.min():.4g} to "
+                f"{first.max():.4g}: a factor of the chain rule is lost or wrong."
             )
     factors = []
     outputs = evidence.some_outputs
@@ -387,7 +447,7 @@ def lost_factor(evidence: Evidence) -> Said | None:
         if square == 0.0:
             return None
         factors.append(float(given @ wanted) / square)
-        if np.abs(wanted - factors[-1] * given).max() > 1e2 * evidence.fits_within * np.abs(wanted).max():
+        if np.abs(wanted - factors[-1] * given).max() > 0.1 * LOOSE * evidence.fits_within * np.abs(wanted).max():
             return None
     if len(factors) < 2 or max(factors) - min(factors) <= 1e-3 * max(map(abs, factors)):
         return None
@@ -400,40 +460,45 @@ def lost_factor(evidence: Evidence) -> Said | None:
 def wrong_sums(evidence: Evidence) -> Said | None:
     """A difference of low rank: sums over an axis that are missing, or run over another axis."""
     right = evidence.slopes
-    if not evidence.every_entry or max(right.shape) > RANK or min(right.shape) < 3:
+    small = max(right.shape) <= RANK and min(right.shape) >= 3
+    if not evidence.every_entry or not small or not np.isfinite(right).all():
         return None
     claimed = evidence.claimed_rows(range(evidence.probe.Y.size)).T
-    tolerance = 1e3 * evidence.fits_within * float(np.abs(right).max())
+    tolerance = LOOSE * evidence.fits_within * float(np.abs(right).max())
     if ((right == 0) & (np.abs(claimed) > tolerance)).any():
         return "wrong axis", (
             "entries of dY come in that this input does not reach: a sum over the wrong axis, or mixed up positions."
         )
     rank, whole = (int(np.linalg.matrix_rank(A, tol=tolerance)) for A in (right - claimed, right))
-    if 0 < rank <= 0.8 * whole:
+    if 0 < rank <= SHARE * whole:
         return "lost term", (
             f"what is missing has rank {rank}, and the Jacobian {whole}: a term that is a sum over an axis is lost."
         )
     return None
 
 
-def _choices(ndim: int) -> list[tuple[int, ...]]:
+def _some_axes(ndim: int) -> list[tuple[int, ...]]:
     """One to three of so many axes."""
     return [axes for number in (1, 2, 3) for axes in itertools.combinations(range(ndim), number)]
 
 
-def _axes(axes: Sequence[int]) -> str:
+def _named(axes: Sequence[int]) -> str:
     return f"ax{'is' if len(axes) == 1 else 'es'} {' and '.join(map(str, axes))}"
 
 
-# In this order: what comes first says more. Between the two it is asked whether an input is that of an earlier call.
+# In this order: what comes first says more. Between FIRST and LAST it is asked whether an input is that of an earlier
+# call.
+SHAPES = (nothing_returned, no_numbers, another_shape, wrong_sum)
 FIRST = (
     not_finite,
     same_for_every_dY,
     zero,
+    not_zero,
     constant_added,
     not_linear,
     factor,
     precision,
+    too_small,
     one_entry,
     moved,
     right_for_other_operands,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -16,10 +17,13 @@ from ._report import Row
 # Every entry is measured if entries × outputs, and entries × what a forward pass reads, are at most this; else random
 # directions stand for them, of which the second half leaves the edges of all axes alone.
 JACOBIAN, READ, DIRECTIONS = 2**22, 2**26, 6
+SECONDS = 5.0  # and if moving each entry takes a slow function no longer
 # How closely an explanation has to fit, relative to the largest number: by how the numeric side was measured.
 FITS_EXACT, FITS_SMOOTH, FITS_FLOAT32 = 1e-9, 1e-6, 1e-3
 OUTPUTS = 24  # rows of the Jacobian that the claimed one is held against
 
+Said: TypeAlias = tuple[str, str]
+"""A cause, as a key for programs, and the sentence for a reader."""
 Change: TypeAlias = Callable[[Sequence[Any], Array], tuple[Array, Array]]
 """(gradients, dY) -> (a gradient, a dY) that should belong together if the change explains the mistake."""
 
@@ -35,22 +39,23 @@ class Evidence:
     def __init__(self, point: Point, i: int, row: Row) -> None:
         self.point, self.i, self.row, self.probe = point, i, row, point.probe
         self.name = point.subject.names[i]
+        self.started = time.monotonic()
         self.shape: tuple[int, ...] = self.probe.arrays[i].shape
         self.size = math.prod(self.shape)
         self.outputs: tuple[int, ...] = self.probe.shape
-        self.claim = point.claims[0]  # in float64, if it computes in it, for it is wrong there too
+        self.claim = point.finest  # in float64, if it computes in it, for it is wrong there too
         self.dYs = [point.weights, point.rng.standard_normal(point.weights.size)]
         self.grads = [self.back(weights) for weights in self.dYs]
 
     def back(self, weights: Array) -> list[Any]:
-        """The claimed gradients for another dY."""
-        return [None if g is None else np.asarray(g).astype(np.float64) for g in self.point.back(self.claim, weights)]
+        """The claimed gradients for another dY; None for what is no array of numbers."""
+        return [_numbers(grad) for grad in self.point.back(self.claim, weights)]
 
     @cached_property
     def every_entry(self) -> bool:
         """Whether entries are compared, not directions."""
-        read = sum(a.size for a in self.probe.arrays if isinstance(a, np.ndarray)) + self.probe.Y.size
-        return bool(self.size * self.probe.Y.size <= JACOBIAN and self.size * read <= READ)
+        affordable = self.size * self.probe.Y.size <= JACOBIAN and self.size * self.probe.read <= READ
+        return bool(affordable and self.size * self.probe.seconds <= SECONDS)
 
     @cached_property
     def directions(self) -> Array:
@@ -66,9 +71,9 @@ class Evidence:
         """(entries or directions, outputs): the numeric Jacobian, or its products with the directions."""
         if self.every_entry:
             indices = list(np.ndindex(self.shape))
-            found = [entry.slopes for entry in self.probe.entries(self.i, self.point.weights, indices)]
+            found = [column.values for column in self.probe.columns(self.i, self.point.weights, indices)]
         else:
-            found = [self.probe.slopes(self.i, direction.reshape(self.shape)) for direction in self.directions]
+            found = [self.probe.jacobian_times(self.i, d.reshape(self.shape)) for d in self.directions]
         return np.array(found).reshape(-1, self.probe.Y.size)
 
     def seen(self, grad: Array) -> Array:
@@ -135,3 +140,10 @@ class Evidence:
             one[output] = 1.0
             rows.append(self.back(one)[self.i].reshape(-1))
         return np.array(rows).reshape(len(outputs), self.size)
+
+
+def _numbers(grad: Any) -> Array | None:
+    try:
+        return None if grad is None else np.asarray(grad, np.float64)
+    except (TypeError, ValueError):
+        return None

@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 
 from ..core import Array
-from ._difference import Probe
-from ._evidence import Evidence
-from ._point import Point, fault, flat, passed
+from ._evidence import Evidence, Said
+from ._point import Point, fault, flat, gradients
+from ._probe import Probe, moved
 
 DIRECTIONS = 3
 
 
-def right_for_other_operands(evidence: Evidence) -> tuple[str, str] | None:
+def right_for_other_operands(evidence: Evidence) -> Said | None:
     """(cause, sentence) if the gradient is right for operands that were transposed, flipped, exchanged, 1 or 0."""
     probe, i = evidence.probe, evidence.i
     directions = [probe.direction(i) for _ in range(DIRECTIONS)]
     claimed = [np.array([float(np.sum(d * grads[i])) for d in directions]) for grads in evidence.grads]
+    here = np.array([probe.jacobian_times(i, direction) for direction in directions])
+    if all(evidence.alike(given, here @ w, 8).all() for given, w in zip(claimed, evidence.dYs, strict=True)):
+        return None  # as it is right along these directions, every change that changes nothing would fit
     for cause, words, arrays in _other_operands(evidence.point, i):
         try:
             there = Probe(evidence.point.subject, evidence.point.rng, arrays)
@@ -28,7 +31,7 @@ def right_for_other_operands(evidence: Evidence) -> tuple[str, str] | None:
             continue
         if there.shape != evidence.outputs:
             continue
-        slopes = np.array([there.slopes(i, direction) for direction in directions])
+        slopes = np.array([there.jacobian_times(i, direction) for direction in directions])
         pairs = [(given, slopes @ weights) for given, weights in zip(claimed, evidence.dYs, strict=True)]
         if all(wanted.any() and evidence.alike(given, wanted, 4).all() for given, wanted in pairs):
             return cause, f"it is right for {words}."
@@ -62,7 +65,22 @@ def _other_operands(point: Point, i: int) -> Iterator[tuple[str, str, list[Any]]
             yield "transpose", f"{names[j]} and {names[k]} exchanged", exchanged
 
 
-def stale(point: Point, wrong: Sequence[int]) -> tuple[str, str] | None:
+def holds_elsewhere(evidence: Evidence, times: float) -> bool:
+    """Whether a factor is the same for other inputs too, along a direction; true where these cannot be had."""
+    point, i = evidence.point, evidence.i
+    directions = {j: point.probe.direction(j) for j in point.subject.checked}
+    arrays = [moved(a, directions[k]) if k in directions else a for k, a in enumerate(evidence.claim.arrays)]
+    try:
+        there = Probe(point.subject, point.rng, arrays)
+        claimed = float(np.sum(directions[i] * np.asarray(gradients(point.subject, arrays, point.weights)[i], float)))
+        wanted = float(there.jacobian_times(i, directions[i]) @ point.weights)
+    except Exception:  # the function need not be defined there
+        return True
+    # Half of what it differs from 1 by tells a factor of the formula from one of these numbers.
+    return not abs(claimed - times * wanted) > 0.5 * abs(times - 1) * abs(wanted)
+
+
+def stale(point: Point, wrong: Sequence[int]) -> Said | None:
     """(cause, sentence) if some inputs are those of an earlier call.
 
     Then every wrong gradient ignores these of the inputs that it should depend on, and no others; and no right gradient
@@ -70,7 +88,7 @@ def stale(point: Point, wrong: Sequence[int]) -> tuple[str, str] | None:
     """
     arrays = point.probe.arrays
     movable = [j for j, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.size > 1]
-    comparable = [i for i in point.subject.checked if not fault(point.claims[0].grads[i], arrays[i])]
+    comparable = [i for i in point.subject.checked if not fault(point.finest.grads[i], arrays[i])]
     wrong = [i for i in wrong if i in comparable]
     if not wrong or _are_dY(point, wrong):
         return None
@@ -88,7 +106,7 @@ def stale(point: Point, wrong: Sequence[int]) -> tuple[str, str] | None:
 def _are_dY(point: Point, wrong: Sequence[int]) -> bool:
     """Whether these are a number times dY: then a factor is lost, and nothing is kept."""
     for i in wrong:
-        grad, dY = flat(point.claims[0].grads[i]), point.weights
+        grad, dY = flat(point.finest.grads[i]), point.weights
         if dY.size and grad.size % dY.size == 0:
             dY = np.repeat(dY, grad.size // dY.size)
         if grad.size != dY.size:
@@ -103,21 +121,21 @@ def _dependence(
     point: Point, comparable: Sequence[int], movable: Sequence[int]
 ) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
     """For each gradient the inputs that it should depend on, and those of them that it does not."""
-    claim, probe = point.claims[0], point.probe
+    claim, probe = point.finest, point.probe
     should: dict[int, set[int]] = {i: set() for i in comparable}
     ignored: dict[int, set[int]] = {i: set() for i in comparable}
     directions = {i: probe.direction(i) for i in comparable}
-    here = {i: float(probe.slopes(i, directions[i]) @ point.weights) for i in comparable}
+    here = {i: float(probe.jacobian_times(i, directions[i]) @ point.weights) for i in comparable}
     for j in movable:
-        moved, arrays, change = list(probe.arrays), list(claim.arrays), _change(point, j)
-        moved[j], arrays[j] = change(moved[j]), change(arrays[j])
+        change = _change(point, j)
         try:
-            there = Probe(point.subject, point.rng, moved)
-            grads = passed(point.subject, arrays).back(point.weights.reshape(probe.shape).astype(claim.dtype))
+            there = Probe(point.subject, point.rng, [change(a) if k == j else a for k, a in enumerate(probe.arrays)])
+            arrays = [change(a) if k == j else a for k, a in enumerate(claim.arrays)]
+            grads = gradients(point.subject, arrays, point.weights)
         except Exception:  # the function need not be defined there
             continue
         for i in comparable:
-            slope = float(there.slopes(i, directions[i]) @ point.weights)
+            slope = float(there.jacobian_times(i, directions[i]) @ point.weights)
             if abs(slope - here[i]) > 1e-4 * max(abs(slope), abs(here[i])):
                 should[i].add(j)
                 if np.array_equal(flat(grads[i]), flat(claim.grads[i])):
@@ -130,4 +148,4 @@ def _change(point: Point, j: int) -> Callable[[Array], Array]:
     if j not in point.subject.checked:
         return lambda a: np.roll(a, 1)
     direction = point.probe.direction(j)
-    return lambda a: (a + direction).astype(a.dtype)
+    return lambda a: moved(a, direction)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._written import INDENT, Result, columns, record, wrapped
+from ._written import INDENT, Result, columns, listed, record, wrapped
 
 
 class Row(NamedTuple):
@@ -61,6 +61,7 @@ class Report(Result):
         findings: one `Finding` for each other way in which a backward pass goes wrong.
         diagnosis: one `Diagnosis` for each gradient that is wrong.
         kinks: outputs that have a kink at the inputs given; the gradients were then checked beside them.
+        left_out: outputs that are not finite at these inputs, and have no slope.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Report(Result):
         findings: Sequence[Finding] = (),
         diagnosis: Sequence[Diagnosis] = (),
         kinks: int = 0,
+        left_out: int = 0,
     ) -> None:
         self.call = call
         self.dtype = dtype
@@ -78,6 +80,7 @@ class Report(Result):
         self.findings = list(findings)
         self.diagnosis = list(diagnosis)
         self.kinks = kinks
+        self.left_out = left_out
 
     @property
     def ok(self) -> bool:
@@ -94,7 +97,7 @@ class Report(Result):
     def _fact(self) -> str:
         wrong = [f"d{row.name}" for row in self.rows if not row.ok]
         if wrong:
-            return f"{' and '.join(wrong)} {'disagrees' if len(wrong) == 1 else 'disagree'} with finite differences"
+            return f"{listed(wrong)} {'disagrees' if len(wrong) == 1 else 'disagree'} with finite differences"
         if self._faults:
             return "the gradients agree with finite differences, but the backward pass is not sound"
         return "closed form against finite differences"
@@ -121,7 +124,7 @@ class Report(Result):
     def _conclusion(self) -> list[str]:
         right, wrong = ([row.name for row in self.rows if row.ok is state] for state in (True, False))
         if wrong:
-            sentences = [f"{' and '.join(right)} agree{'s' * (len(right) == 1)}." if right else "None agrees."]
+            sentences = [f"{listed(right)} agree{'s' * (len(right) == 1)}." if right else "None agrees."]
         else:
             sentences = [f"{', '.join(right)}: closed form and finite difference agree."]
         sentences += self._coverage()
@@ -130,9 +133,13 @@ class Report(Result):
         held = [finding.name for finding in self.findings if finding.ok]
         if held:
             sentences.append(f"Also held: {', '.join(held)}.")
-        left = [f"{finding.name} ({finding.detail})" for finding in self.findings if finding.ok is None]
+        reasons: dict[str, list[str]] = {}
+        for name, ok, detail in self.findings:
+            if ok is None:
+                reasons.setdefault(detail, []).append(name)
+        left = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
         if left:
-            sentences.append(f"Not tried: {', '.join(left)}.")
+            sentences.append(f"Not tried: {'; '.join(left)}.")
         return wrapped(sentences, INDENT)
 
     def _coverage(self) -> Iterator[str]:
@@ -141,10 +148,13 @@ class Report(Result):
         for row in compared:
             if row.entries < math.prod(row.shape) and not row.kinks and row.ok:
                 yield f"{row.name}: {row.entries:,} entries one by one, and all at once in {row.directions} directions."
-        whole = [row for row in compared if row.miss is not None]
+        whole = [row for row in compared if row.miss is not None and row.ok]
         if whole:
             names, miss = ", ".join(row.name for row in whole), max(row.miss or 0 for row in whole)
             yield f"{names}: == on whole numbers too, which a wrong gradient passes with a probability of {miss:.0e}."
+        if self.left_out:
+            outputs = "output is" if self.left_out == 1 else "outputs are"
+            yield f"{self.left_out} {outputs} not finite at these inputs, and left out."
         if self.kinks:
             outputs = "output has" if self.kinks == 1 else "outputs have"
             yield f"{self.kinks} {outputs} a kink at these inputs, so all was checked a little beside them."
@@ -154,7 +164,7 @@ class Report(Result):
                 yield f"{row.name}: {row.kinks} {entries} left out, where Y has a kink."
 
     def as_dict(self) -> dict[str, Any]:
-        """What `to_json` writes: call, dtype, ok, rows, findings, kinks, diagnosis."""
+        """What `to_json` writes: call, dtype, ok, rows, findings, kinks, left_out, diagnosis."""
         return {
             "call": self.call,
             "dtype": str(self.dtype),
@@ -162,5 +172,6 @@ class Report(Result):
             "rows": [record(row) for row in self.rows],
             "findings": [finding._asdict() for finding in self.findings],
             "kinks": self.kinks,
+            "left_out": self.left_out,
             "diagnosis": [diagnosis._asdict() for diagnosis in self.diagnosis],
         }

@@ -35,6 +35,7 @@ class Subject(NamedTuple):
     value: Function  # value(*arrays) -> Y
     run: Callable[..., Pass]
     library: str = "NumPy"  # whose arrays it takes: memory is shared and strided in NumPy's own way
+    stateful: bool = False  # the way back is from the last forward pass, whichever that was
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -42,11 +43,17 @@ class Subject(NamedTuple):
         return max((self.arrays[i].dtype for i in self.checked), key=lambda dtype: float(np.finfo(dtype).eps))
 
 
-def subject_of(layer: Checkable, arrays: Sequence[Any], options: Mapping[str, Any]) -> Subject:
+def subject_of(
+    layer: Checkable, arrays: Sequence[Any], options: Mapping[str, Any], needs: Sequence[str] | None = None
+) -> Subject:
     """The subject that a layer, loss, derivation or pair is for these inputs.
 
+    Args:
+        needs: the names of the inputs whose gradients are checked; those of all that are floating, if None.
+
     Raises:
-        OptionError: something else; options for what has none; arrays that are not NumPy's; no floating input.
+        OptionError: something else; options for what has none; arrays that are not NumPy's, or too many or too few of
+            them; no floating input; ``needs`` names none.
     """
     for array in arrays:
         library = type(array).__module__.split(".")[0]
@@ -56,7 +63,16 @@ def subject_of(layer: Checkable, arrays: Sequence[Any], options: Mapping[str, An
     inputs = tuple(None if array is None else np.asarray(array) for array in arrays)
     rule = layer if isinstance(layer, Layer | Loss | tuple | list) else _derived(layer)
     subject = _of_rule(rule, inputs, options) if isinstance(rule, Layer | Loss) else _of_pair(rule, inputs, options)
-    checked = tuple(i for i in subject.checked if _is_floating(inputs[i]))
+    for name in needs or ():
+        if name not in subject.names:
+            raise OptionError(f"check: needs={name!r}: {subject.call} has the inputs {', '.join(subject.names)}")
+    wanted = subject.names if needs is None else needs
+    checked = tuple(i for i in subject.checked if _is_floating(inputs[i]) and subject.names[i] in wanted)
+    for name, array in zip(subject.names, inputs, strict=True):
+        if not checked and needs is None and array is not None and array.dtype.kind in "fc":
+            raise OptionError(
+                f"check: {name} is {array.dtype}, and float32 or float64 is checked; type  {name}.astype(np.float32)"
+            )
     if not checked:
         raise OptionError(f"check: {subject.call} has no float32 or float64 input among these, so no gradient to check")
     return subject._replace(checked=checked)
@@ -74,6 +90,8 @@ def _is_floating(array: Any) -> bool:
 
 
 def _of_rule(rule: Layer | Loss, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> Subject:
+    _fits(rule.name, rule._forward, inputs, options)
+
     def run(*arrays: Any) -> Pass:
         Y, saved = rule.forward(*arrays, **options)
 
@@ -91,13 +109,19 @@ def _of_rule(rule: Layer | Loss, inputs: tuple[Any, ...], options: Mapping[str, 
 
 
 def _of_pair(pair: Any, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> Subject:
-    if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(callable(side) for side in pair)):
-        raise OptionError(f"check takes a layer, a loss, a derivation or a pair (forward, backward); got {pair!r}")
+    sides = (getattr(pair, "forward", None), getattr(pair, "backward", None))
+    forward, backward = sides if all(map(callable, sides)) else pair if _is_pair(pair) else (None, None)
+    if forward is None or backward is None:
+        raise OptionError(
+            "check takes a layer, a loss, a derivation or a pair (forward, backward), also as methods of one thing; "
+            f"got {pair!r}"
+        )
     if options:
         raise OptionError(f"check: options {', '.join(options)} belong to layers; a pair takes arrays only")
-    forward, backward = pair
     name = getattr(forward, "__name__", "forward")
     names = parameter_names(forward, len(inputs))
+    _fits(name, forward, inputs)
+    stateful = len(inputs) > 0 and _takes_dY_alone(backward)
 
     def run(*arrays: Any) -> Pass:
         result = forward(*arrays)
@@ -108,10 +132,35 @@ def _of_pair(pair: Any, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> 
                 f"check: {name} returns {type(result).__name__}; a pair's forward returns Y, or (Y, saved) for a "
                 "backward(dY, saved)"
             )
-        return Pass(Y, saved, lambda dY: in_order(name, names, backward(dY, saved) if keeps else backward(dY, *arrays)))
+        behind = (saved,) if keeps else () if stateful else arrays
+        _fits("backward", backward, (Y, *behind))
+        return Pass(Y, saved, lambda dY: in_order(name, names, backward(dY, *behind)))
 
     call = f"{name}({', '.join(names)})"
-    return Subject(call, names, inputs, tuple(range(len(inputs))), lambda *arrays: run(*arrays).Y, run)
+    every = tuple(range(len(inputs)))
+    return Subject(call, names, inputs, every, lambda *arrays: run(*arrays).Y, run, stateful=stateful)
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == 2 and all(map(callable, pair))
+
+
+def _takes_dY_alone(backward: Function) -> bool:
+    """Whether a backward takes one argument, and so goes back from what its object has kept."""
+    parameters = parameters_of(backward)
+    return len(parameters) == 1 and parameters[0].kind is not inspect.Parameter.KEYWORD_ONLY
+
+
+def _fits(name: str, function: Function, arrays: Sequence[Any], options: Mapping[str, Any] | None = None) -> None:
+    """Raises `OptionError` if a function does not take so many arguments."""
+    try:
+        signature = inspect.signature(function)
+        signature.bind(*arrays, **(options or {}))
+    except ValueError:  # some built-in functions have no signature
+        return
+    except TypeError as error:
+        count = f"{len(arrays)} argument{'s' * (len(arrays) != 1)}"
+        raise OptionError(f"check: {name}{signature} is called with {count}: {error}") from None
 
 
 def copies(arrays: Sequence[Any]) -> list[Any]:
@@ -148,7 +197,7 @@ def in_order(name: str, inputs: Sequence[str], grads: Any) -> list[Any]:
         ProofError: another number of gradients than inputs.
     """
     if isinstance(grads, Mapping):
-        return [grads.get(name) for name in inputs]
+        return [grads.get(key, grads.get(f"d{key}")) for key in inputs]
     entries = list(grads) if isinstance(grads, tuple | list) else [grads]
     if len(entries) != len(inputs):
         raise ProofError(

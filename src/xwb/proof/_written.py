@@ -62,3 +62,8 @@ def record(row: Any) -> dict[str, Any]:
         for name, value in row._asdict().items()
     }
     return {**fields, "ok": row.ok}
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
