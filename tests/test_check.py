@@ -269,3 +269,148 @@ def test_features_narrower_than_a_step_are_not_missed():
         Q, R = grid.integers(-4, 5, (4, 3)) / 4, grid.integers(-4, 5, (3, 5)) / 4
         for scale in (1, 2.0**10):
             xwb.check(xwb.derive("Y[n,m] = tanh(X[n,d] W[d,m])"), scale * Q, scale * R).raise_if_wrong()
+
+
+class TestWhatLooksWrongAndIsNot:
+    """Right gradients of functions that are hard to measure; each raised an alarm once."""
+
+    def right(self, forward, backward, *arrays, **options):
+        for seed in range(5):
+            report = xwb.check((forward, backward), *arrays, seed=seed, **options)
+            assert report.ok, report
+
+    def test_nearly_a_polynomial(self):
+        E = 1e-3 * rng.standard_normal((4, 3))
+        soft = lambda X: np.exp(X) / np.exp(X).sum(1, keepdims=True)  # noqa: E731
+        back = lambda dY, X: soft(X) * (dY - (dY * soft(X)).sum(1, keepdims=True))  # noqa: E731
+        self.right(soft, back, E)
+        self.right(soft, back, E.astype(np.float32))
+
+    def test_the_edge_of_the_domain(self):
+        self.right(np.log, lambda dY, X: dY / X, np.array([1.0, 2.0, 1e-6, 0.5]))
+        entropy = lambda P: -(P * np.log(P)).sum(1)  # noqa: E731
+        self.right(
+            entropy, lambda dY, P: -dY[:, None] * (np.log(P) + 1), np.array([[1e-12, 0.5, 0.5], [0.2, 0.3, 0.5]])
+        )
+
+    def test_a_second_derivative_that_jumps(self):
+        elu = lambda X: np.where(X > 0, X, np.expm1(np.minimum(X, 0)))  # noqa: E731
+        slope = lambda dY, X: dY * np.where(X > 0, 1, np.exp(np.minimum(X, 0)))  # noqa: E731
+        self.right(elu, slope, np.zeros((6, 5)))
+
+    def test_jumps_and_ties(self):
+        sparse = np.maximum(rng.standard_normal((4, 6)), 0)
+
+        def unsorted(dY, X):
+            dX = np.zeros_like(X)
+            np.put_along_axis(dX, np.argsort(X, axis=1, kind="stable"), dY, axis=1)
+            return dX
+
+        self.right(lambda X: np.sort(X, axis=1), unsorted, sparse)
+        gated = lambda X, Z: np.where(X > 0, X * Z, Z)  # noqa: E731
+        self.right(
+            gated, lambda dY, X, Z: (np.where(X > 0, dY * Z, 0), np.where(X > 0, dY * X, dY)), sparse, sparse + 1
+        )
+
+    def test_a_gradient_of_nothing(self):
+        self.right(lambda X: (X - X.mean(0)).sum(0), lambda dY, X: 0 * X, X)
+        self.right(lambda X: X**7, lambda dY, X: 7 * X**6 * dY, np.zeros((3, 4)))
+
+    def test_saturated_in_float32(self):
+        def back(dY, X, W, b):
+            H = np.tanh(X @ W + b)
+            dZ = dY * (1 - H * H)
+            return dZ @ W.T, X.T @ dZ, dZ.sum(0)
+
+        large = [3 * a.astype(np.float32) for a in (X, W, b)]
+        self.right(lambda X, W, b: np.tanh(X @ W + b), back, *large)
+
+    def test_a_loss_that_is_a_python_number(self):
+        mean_square = lambda A: float((A**2).mean())  # noqa: E731
+        self.right(mean_square, lambda dL, A: (2 * dL / A.size * A).astype(A.dtype), X.astype(np.float32))
+
+    def test_examples_in_pairs(self):
+        def loss(A, B):
+            S = A @ B.T
+            return -np.mean(np.diag(S) - np.log(np.exp(S).sum(1)))
+
+        def back(dL, A, B):
+            P = np.exp(A @ B.T)
+            dS = dL * (P / P.sum(1, keepdims=True) - np.eye(len(P))) / len(P)
+            return dS @ B, dS.T @ A
+
+        self.right(loss, back, X, X[::-1].copy())
+
+    def test_a_number_at_a_kink(self):
+        self.right(np.abs, lambda dY, x: np.asarray(dY * np.sign(x)), np.array(0.0))
+
+
+def test_rounding_is_not_taken_for_kinks():
+    """A float32 function far from 0: it has no kinks, and a wrong entry is no kink either."""
+
+    def log_softmax(X):
+        Z = X.astype(np.float32) - X.astype(np.float32).max(-1, keepdims=True)
+        return Z - np.log(np.exp(Z).sum(-1, keepdims=True))
+
+    def wrong(dY, X):
+        dX = (dY - np.exp(log_softmax(X)) * dY.sum(-1, keepdims=True)).astype(X.dtype)
+        dX[0, 3] = 0
+        return dX
+
+    for seed in range(10):
+        far = (np.random.default_rng(seed).standard_normal((4, 6)) + 1000).astype(np.float32)
+        assert not xwb.check((log_softmax, wrong), far, seed=seed, conduct=False).ok
+
+
+def test_methods_of_one_thing_and_a_state():
+    class Linear:
+        def forward(self, X, W):
+            self.X, self.W = X, W
+            return X @ W
+
+        def backward(self, dY):
+            return dY @ self.W.T, self.X.T @ dY
+
+    report = xwb.check(Linear(), X, W)
+    assert report.ok, report
+    assert "goes back from the last forward pass" in str(report)
+    Linear.backward = lambda self, dY: (dY @ self.W.T, -self.X.T @ dY)
+    assert [d.cause for d in xwb.check(Linear(), X, W).diagnosis] == ["sign"]
+
+
+def test_inputs_without_a_gradient():
+    weighted = (lambda X, mask: X * mask, lambda dY, X, mask: (dY * mask, None))
+    assert xwb.check(weighted, X, 1.0 * (X > 0), needs=["X"]).ok
+    report = xwb.check(weighted, X, 1.0 * (X > 0))
+    assert [row.ok for row in report.rows] == [True, False]
+    assert "name the others as needs" in str(report)
+    with pytest.raises(xwb.OptionError, match="needs='Q'"):
+        xwb.check(weighted, X, X, needs=["Q"])
+
+
+def test_a_function_of_chance_is_not_compared():
+    draws = np.random.default_rng(0)
+    report = xwb.check((lambda X: X * (draws.random(X.shape) > 0.5), lambda dY, X: dY.copy()), X)
+    assert not report.ok
+    assert "forward gives other values for the same inputs" in str(report)
+    assert report.diagnosis == []
+
+
+def test_outputs_that_are_left_out_are_told():
+    report = xwb.check((np.log, lambda dY, X: dY / X), np.array([1.0, -1.0, 2.0, -3.0]))
+    assert report.left_out == 2
+    assert "2 outputs are not finite at these inputs, and left out." in str(report)
+
+
+@pytest.mark.parametrize("strange", [[[1, 2], [3]], "gradient", 1j * np.ones((5, 3)), np.full((5, 3), None)])
+def test_gradients_that_are_no_numbers(strange):
+    report = xwb.check((lambda X: 2 * X, lambda dY, X: (strange,)), X)
+    assert not report.ok
+    assert report.rows[0].note
+
+
+def test_a_call_that_does_not_fit():
+    with pytest.raises(xwb.OptionError, match="forward\\(X, W, b\\) is called with 2 arguments"):
+        xwb.check((forward, right), X, W)
+    with pytest.raises(xwb.OptionError, match="is called with 4 arguments"):
+        xwb.check((forward, lambda dY, X: dY), X, W, b)

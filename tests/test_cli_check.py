@@ -341,3 +341,49 @@ def test_help(capfd):
         assert "Examples:" in said
         assert main([command]) == 2
         assert "Usage:" in capfd.readouterr().err
+
+
+METHODS = """
+class Linear:
+    def forward(self, X, W):
+        self.X, self.W = X, W
+        return X @ W
+
+    def backward(self, dY):
+        return dY @ self.W.T, self.X.T @ dY
+
+    def ends(self, dY):
+        raise SystemExit(0)
+
+def masked(X, mask):
+    return X * mask
+
+def dmasked(dY, X, mask):
+    return dY * mask, None
+
+linear = Linear()
+"""
+
+
+def test_methods_and_inputs_without_a_gradient(folder, capfd):
+    (folder / "methods.py").write_text(METHODS)
+    shapes = ["--shape", "X=4,3", "--shape", "W=3,2"]
+    assert check("methods.py:linear", *shapes, capfd=capfd)[0] == 0
+    assert check("methods.py:linear.forward,linear.backward", *shapes, capfd=capfd)[0] == 0
+    code, _, complaint = check("methods.py:Linear", *shapes, capfd=capfd)
+    assert (code, "is a class" in complaint) == (2, True)
+    code, _, complaint = check("methods.py:linear.forward,linear.back", *shapes, capfd=capfd)
+    assert (code, "has no attribute back" in complaint) == (2, True)
+    mask = ["methods.py:masked,dmasked", "--shape", "X=4,3", "--shape", "mask=4,3"]
+    assert check(*mask, capfd=capfd)[0] == 1
+    assert check(*mask, "--needs", "X", capfd=capfd)[0] == 0
+    assert check(*mask, "--needs", "Q", capfd=capfd)[0] == 2
+
+
+@pytest.mark.parametrize("more", [[], ["--against", "Y[n,m] = X[n,d] W[d,m]"]])
+def test_a_function_that_ends_the_program_is_no_pass(folder, capfd, more):
+    (folder / "methods.py").write_text(METHODS)
+    shapes = ["--shape", "X=4,3", "--shape", "W=3,2"]
+    code, _, complaint = check("methods.py:linear.forward,linear.ends", *shapes, *more, capfd=capfd)
+    assert code == 1
+    assert "SystemExit" in complaint

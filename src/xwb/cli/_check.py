@@ -46,6 +46,10 @@ Integers = dict[str, tuple[tuple[int, ...], int]]
     "--reference", type=click.Path(path_type=Path), metavar="FILE.npz",
     help="Mark it against stored tensors: inputs by name, Y, dY and the gradients dX, dW, …",
 )  # fmt: skip
+@click.option(
+    "--needs", multiple=True, metavar="NAME",
+    help="An input whose gradient is checked, where a floating one has none; may be given again.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; what FILE.py prints goes to stderr.")
 def check(
     target: str,
@@ -57,6 +61,7 @@ def check(
     against: str | None,
     sizes: dict[str, Any] | None,
     reference: Path | None,
+    needs: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Check a backward pass of your own against finite differences.
@@ -73,12 +78,14 @@ def check(
         raise OptionError(f"{target} names no Python file; type  xwb check FILE.py:NAME")
     if against is not None and reference is not None:
         raise click.UsageError("--against and --reference are two ways to mark; type one of them")
+    if needs and (against is not None or reference is not None):
+        raise click.UsageError("--needs goes without --against and --reference, which say themselves what is compared")
     if reference is not None and (shapes or integers or positive or sizes):
         raise click.UsageError("--reference goes without shapes and sizes: the inputs are in the file")
     with others_to_stderr(alone=as_json):
         layer = load(file, ("forward", "backward"))
         inputs = proof.inputs_of(_no_function(layer, target))
-        inputs.refuse_unknown([*shapes, *integers, *positive])
+        inputs.refuse_unknown([*shapes, *integers, *positive, *needs])
         result: Any
         with users_code(), typed_sizes():
             if reference is not None:
@@ -88,15 +95,19 @@ def check(
                 if against is not None:
                     result = proof.grade(layer, against, random.for_formula(against), seed=seed)
                 else:
-                    result = proof.check(layer, *random.for_layer(layer), seed=seed)
+                    result = proof.check(layer, *random.for_layer(layer), seed=seed, needs=needs or None)
     say(result.to_json() if as_json else str(result))
     return 0 if result.ok else 1
 
 
 def _no_function(layer: Any, target: str) -> Any:
-    """What is named, unless it is one function."""
+    """What is named, as a pair if it has the two as methods, unless it is one function or a class."""
     from ..core import Layer, Loss, OptionError
 
+    if isinstance(layer, type):
+        raise OptionError(f"{target} is a class; name a thing made of it, with forward and backward as its methods")
+    if callable(getattr(layer, "forward", None)) and callable(getattr(layer, "backward", None)):
+        return layer if hasattr(layer, "inputs") else (layer.forward, layer.backward)
     if callable(layer) and not isinstance(layer, Layer | Loss):
         file = target.rpartition(":")[0]
         raise OptionError(f"{target} is one function; a pair is two, type  {file}:FORWARD,BACKWARD")

@@ -48,12 +48,18 @@ def load(where: Spec, default: tuple[str, ...] = ()) -> Any:
         raise OptionError(f"{where.file} alone names no layer, and {defines}; type  {where.file}:NAME")
     found = []
     for name in names:
-        if name not in module:
+        first, *attributes = name.split(".")
+        if first not in module:
             own = [key for key in module if not key.startswith("_")]
             raise OptionError(
                 f"{where.file.name} defines no {name}{unknown(name, own)}; it defines {', '.join(own) or 'nothing'}"
             )
-        found.append(module[name])
+        thing = module[first]
+        for attribute in attributes:
+            if not hasattr(thing, attribute):
+                raise OptionError(f"{where.file.name}: {first} has no attribute {attribute}")
+            thing = getattr(thing, attribute)
+        found.append(thing)
     return found[0] if len(found) == 1 else tuple(found)
 
 
@@ -97,7 +103,7 @@ def users_code() -> Iterator[None]:
 
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a function that ends the program proves nothing
         line = own_line(error)
         if not line:
             raise

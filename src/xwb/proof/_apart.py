@@ -29,7 +29,9 @@ def apart(found: Any, expected: Array, least: float = 0.0) -> tuple[float, tuple
         return np.inf, (), f"has the dtype {array.dtype}"
     if array.size == 0:
         return 0.0, (), ""
-    difference = np.asarray(np.abs(array.astype(np.float64) - expected))
+    wide = array.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # the same infinity is the same
+        difference = np.where(wide == expected, 0.0, np.abs(wide - expected))
     difference[np.isnan(difference)] = np.inf
     worst = tuple(int(i) for i in np.unravel_index(np.argmax(difference), difference.shape))
     return float(difference[worst]) / scale(expected, least), worst, ""
@@ -37,4 +39,5 @@ def apart(found: Any, expected: Array, least: float = 0.0) -> tuple[float, tuple
 
 def scale(expected: Array, least: float = 0.0) -> float:
     """What errors are relative to."""
-    return max(float(np.max(np.abs(expected), initial=0)), least) or 1.0
+    finite = expected[np.isfinite(expected)]
+    return max(float(np.max(np.abs(finite), initial=0)), least) or 1.0

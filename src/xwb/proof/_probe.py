@@ -323,8 +323,11 @@ class Probe:
         best: Slope | None = None
         for power in POLYNOMIAL_STEPS:
             far, near = (self._stencil(i, direction, weights, step, order) for step in (2.0**power, 2.0 ** (power - 1)))
-            if not abs(far.value - near.value) <= 2 * (far.bound + near.bound):
+            apart = abs(far.value - near.value)
+            if not apart <= 2 * (far.bound + near.bound):
                 return best
+            # What is nearly a polynomial has a truncation, of which half the step leaves next to nothing.
+            far = far._replace(bound=far.bound + 2 * apart)
             if best is None or far.bound < best.bound:
                 best = far
             if far.coarse <= GOOD_ENOUGH[self.dtype]:

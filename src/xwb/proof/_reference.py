@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core import Array, DataError, unknown
 from ._apart import ALLOWED
+from ._check import check_subject
 from ._inputs import Inputs, inputs_of
 from ._marks import Grade, Part, mark
 from ._subject import Checkable, copies, subject_of
@@ -24,8 +25,8 @@ def reference(layer: Checkable, stored: str | PathLike[str] | Mapping[str, Any])
     with; ``dX``, ``dW`` are the gradients. Of Y and the gradients those that are there are compared. If an input is
     called Y, the value is ``L`` and its gradient ``dL``. Of a number Y, dY is 1 unless it is there.
 
-    What is allowed depends on the coarsest dtype among the stored tensor and the computed one: the one that rounded
-    more is the measure of both.
+    What is allowed depends on the coarser dtype of the stored tensor and the inputs: the one that rounded more is the
+    measure of both. A gradient that is wrong gets the diagnosis of `check`.
 
     Args:
         layer: a pair ``(forward, backward)``, a layer, a loss or a derivation, as for `check`.
@@ -49,7 +50,7 @@ def reference(layer: Checkable, stored: str | PathLike[str] | Mapping[str, Any])
     done = subject.run(*copies(subject.arrays))
     parts = []
     if output in arrays:
-        parts.append(_marked(output, done.Y, arrays[output]))
+        parts.append(_marked(output, done.Y, arrays[output], subject.dtype))
     gradients = [(i, f"d{subject.names[i]}") for i in subject.checked if f"d{subject.names[i]}" in arrays]
     if gradients:
         Y = np.asarray(done.Y)
@@ -62,8 +63,10 @@ def reference(layer: Checkable, stored: str | PathLike[str] | Mapping[str, Any])
         if dY.shape != Y.shape:
             raise DataError(f"{source}: d{output} has the shape {dY.shape}, and {subject.call} returns {Y.shape}")
         grads = done.back(dY.copy())
-        parts += [_marked(name, grads[i], arrays[name]) for i, name in gradients]
-    return Grade(subject.call, source, parts)
+        parts += [_marked(name, grads[i], arrays[name], subject.dtype) for i, name in gradients]
+    wrong = {part.name for part in parts if not part.ok}
+    said = check_subject(subject, conduct=False).diagnosis if wrong & {name for _, name in gradients} else []
+    return Grade(subject.call, source, parts, [one for one in said if f"d{one.tensor}" in wrong])
 
 
 def load(path: str | PathLike[str]) -> dict[str, Array]:
@@ -88,9 +91,9 @@ def load(path: str | PathLike[str]) -> dict[str, Array]:
     return arrays
 
 
-def _marked(name: str, found: Any, stored: Array) -> Part:
-    """One tensor, with what the coarser of the two dtypes allows."""
-    dtypes = {stored.dtype, np.asarray(found).dtype} & ALLOWED.keys()
+def _marked(name: str, found: Any, stored: Array, inputs: np.dtype[Any]) -> Part:
+    """One tensor, with what the coarser of the stored dtype and that of the inputs allows; its own is no excuse."""
+    dtypes = {stored.dtype, inputs} & ALLOWED.keys()
     allowed = max((ALLOWED[dtype] for dtype in dtypes), default=ALLOWED[np.dtype(np.float64)])
     return mark(name, found, stored.astype(np.float64), allowed)
 
