@@ -22,11 +22,9 @@ DIRECTIONS = 3  # random ones beside a sample; beside all entries one
 # What a right closed form may be off by, beside its noise: unit · (√K · GROWTH + STEPS) of the K terms that it is the
 # sum of, taken positive; the rounding errors of K terms grow like √K (Higham 2002, section 4.2).
 GROWTH, STEPS = 8.0, 32.0
-# The part of the largest entry by which a numeric value may be off before its entry counts as not resolved.
-RESOLVED = 1e-2
-NEGLIGIBLE = (
-    1e-6  # the part of what gradients are like here, or of dY, under which the largest entry is as good as zero
-)
+# The part of the largest entry by which a numeric value may be off before its entry counts as not resolved; the largest
+# is taken for no less than the part NEGLIGIBLE of what gradients are like here, or of dY.
+RESOLVED, NEGLIGIBLE = 1e-2, 1e-6
 ENOUGH_WRONG = 8  # entries found wrong before the rest is left
 
 
