@@ -35,7 +35,7 @@ def check(
     functions are measured in float64 where they accept it; float32 gradients are then judged by their rounding alone.
 
     Every entry is moved on its own where that is affordable, else a sample; random directions hold all entries, and
-    what they find is located by bisection. Entries at a kink are counted and compared beside it.
+    what they find is located by bisection. Where outputs have a kink they are counted, and all is checked beside it.
 
     Args:
         layer: a layer, chain, loss or derivation; or a pair ``(forward, backward)`` with ``forward(*arrays) -> Y`` and

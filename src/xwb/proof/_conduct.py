@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Array
-from ._point import BESIDE, Point, fault, flat, gradients, passed
+from ._point import BESIDE, Point, beside, fault, flat, gradients, passed
 from ._probe import FLOAT32, FLOAT64, Probe, moved
 from ._raised import own_line, raised
 from ._report import Finding
@@ -260,20 +261,15 @@ class _Conduct:
 
     def one_array_twice(self) -> str | None:
         """One array for two inputs has two gradients, as two arrays that are equal have."""
-        for i in self.subject.checked:
-            for j in self.subject.checked:
-                if (
-                    i < j
-                    and self.arrays[i].shape == self.arrays[j].shape
-                    and self.arrays[i].dtype == self.arrays[j].dtype
-                ):
-                    apart = list(self.arrays)
-                    apart[j] = self.arrays[i].copy()
-                    one = list(apart)
-                    one[j] = one[i] = self.arrays[i].copy()
-                    names = f"{self.subject.names[i]} and {self.subject.names[j]}"
-                    found = self.subject.run(*one).back(self.dY.copy())
-                    return self._differ(found, self._back(apart), f" when {names} are the same array")
+        for i, j in itertools.combinations(self.subject.checked, 2):
+            first, second = self.arrays[i], self.arrays[j]
+            if (first.shape, first.dtype) == (second.shape, second.dtype):
+                apart, together = list(self.arrays), list(self.arrays)
+                apart[j] = first.copy()
+                together[i] = together[j] = first.copy()
+                found = self.subject.run(*together).back(self.dY.copy())
+                names = f"{self.subject.names[i]} and {self.subject.names[j]}"
+                return self._differ(found, self._back(apart), f" when {names} are the same array")
         raise _NotTried("no two inputs have the same shape")
 
     def examples(self, number: int) -> str | None:
@@ -293,10 +289,9 @@ class _Conduct:
         N = len(first) if first.ndim else 0
         if N < 3:
             raise _NotTried("of fewer than 3 examples it does not show which inputs have them")
-        alike = [i for i, a in enumerate(self.arrays) if isinstance(a, np.ndarray) and a.ndim and len(a) == N]
-        labels = [
-            i for i, a in enumerate(self.arrays) if isinstance(a, np.ndarray) and a.dtype.kind in "iub" and a.ndim
-        ]
+        axes = [i for i, a in enumerate(self.arrays) if isinstance(a, np.ndarray) and a.ndim]
+        alike = [i for i in axes if len(self.arrays[i]) == N]
+        labels = [i for i in axes if self.arrays[i].dtype.kind in "iub"]
         # Which inputs have a row per example shows when one is dropped, for nothing broadcasts N − 1 to N.
         # A loss takes examples from all of them, a layer may have a weight that is as long by chance.
         choices = [[self.subject.checked[0]], alike]
@@ -338,9 +333,7 @@ class _Conduct:
             raise _NotTried("the gradients are wrong as it is")
         there = Probe(self.subject, self.rng, arrays)
         if there.kinks:
-            moves = {i: BESIDE[0] * there.direction(i) for i in self.subject.checked}
-            arrays = [moved(a, moves[k]) if k in moves else a for k, a in enumerate(arrays)]
-            there = Probe(self.subject, self.rng, arrays)
+            there = Probe(self.subject, self.rng, beside(there, BESIDE[0]))
         in_float64 = there.wide and len(self.point.claims) > 1
         inputs = there.arrays if in_float64 else there.given
         weights = self.rng.standard_normal(there.Y.size)

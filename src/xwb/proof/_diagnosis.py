@@ -61,11 +61,7 @@ def _first(attempts: Sequence[Callable[[Evidence], Said | None]], evidence: Evid
 
 def nothing_returned(evidence: Evidence) -> Said | None:
     if evidence.claim.grads[evidence.i] is None:
-        name = evidence.name
-        return (
-            "zero",
-            f"backward returns None; if Y does not depend on {name} return zeros, else name the others as needs.",
-        )
+        return "zero", "backward returns None; return zeros where Y does not depend on it, or name the others as needs."
     return None
 
 

@@ -149,12 +149,16 @@ class Point:
     def away_from_kinks(self) -> Point:
         """A point beside this one at which the function has a derivative, if one is found soon."""
         for distance in BESIDE:
-            directions = {i: distance * self.probe.direction(i) for i in self.subject.checked}
-            arrays = [moved(a, directions[k]) if k in directions else a for k, a in enumerate(self.probe.given)]
-            point = Point(self.subject, self.rng, arrays)
+            point = Point(self.subject, self.rng, beside(self.probe, distance))
             if not point.probe.kinks:
                 break
         return point
+
+
+def beside(probe: Probe, distance: float) -> list[Any]:
+    """The inputs moved by so much of their scales, each in a random direction."""
+    directions = {i: distance * probe.direction(i) for i in probe.subject.checked}
+    return [moved(a, directions[k]) if k in directions else a for k, a in enumerate(probe.given)]
 
 
 def passed(subject: Subject, arrays: Sequence[Any]) -> Pass:
