@@ -27,7 +27,7 @@ MATRICES = [
     (LINEAR, {"X": "dY @ W.T", "W": "X.T @ dY", "b": "dY.sum(axis=0)"}),
     ("Y[m,n] = W[m,d] X[n,d] + b[m]", {"W": "dY @ X", "X": "dY.T @ W", "b": "dY.sum(axis=1)"}),
     ("G[i,j] = X[i,k] X[j,k]", {"X": "dG @ X + dG.T @ X"}),
-    ("q = x[i] A[i,j] x[j]", {"x": "dq * (A @ x) + dq * (A.T @ x)", "A": "np.outer(dq * x, x)"}),
+    ("q = x[i] A[i,j] x[j]", {"x": "dq * (A @ x + A.T @ x)", "A": "np.outer(dq * x, x)"}),
     ("y[i] = A[i,j] x[j]", {"A": "np.outer(dy, x)", "x": "A.T @ dy"}),
     ("Y[n,k] = X[n,d] A[d,r] B[r,k]", {"A": "X.T @ dY @ B.T", "B": "A.T @ (X.T @ dY)"}),
     ("Y[n,m] = X[n,m] g[m]", {"X": "dY * g", "g": "(X * dY).sum(axis=0)"}),

@@ -173,7 +173,7 @@ def test_inputs_stand_in_order_of_appearance(f):
     assert list(d.inputs) == sorted(f.arrays, key=words.index)
     assert set(d.integers) == f.positions
     assert d.output == f.output
-    assert set(d.values(sizes=f.sizes, **f.arrays)) == {s.name for s in f.statements}
+    assert set(d.values(sizes=f.sizes, **f.arrays)) >= {s.name for s in f.statements}
 
 
 @examples(30)

@@ -17,6 +17,7 @@ from ..core import unknown
 from ._contract import plan
 from ._expr import Affine, Apply, Compare, Delta, Index, Power, Range, Read, Reduce, SizeOf, Slope, Term, Where, walk
 from ._ranges import Sizes, needed, reach, solve
+from ._schedule import Assign
 from ._text import pointed
 from ._tree import LEADING
 
@@ -155,14 +156,17 @@ def cost(derivation: Derivation, name: str, dtype: np.dtype[Any], given: Mapping
             count(node.free)
             temporary(node.free)
 
-    for contribution in derivation._adjoints[name].contributions:
-        where = contribution.occurrence.read
-        plain = all(place.index is not None for place in where.places)
-        if not plain:
-            temporary(where.free)
-        term_cost(contribution.whole, frozenset(where.free), last=plain)
+    for line in derivation._schedule.backward:
+        if line.name != f"d{name}":
+            continue
+        if isinstance(line, Assign):
+            for term in line.body.terms:
+                term_cost(term, frozenset(line.left), last=True)
+        else:
+            temporary(line.where.free)
+            term_cost(line.term, frozenset(line.where.free), last=False)
 
-    axes = {t: [Range(t, k) for k in range(derivation.program.ranks[t])] for t in derivation.program.ranks}
+    axes = {t: [Range(t, k) for k in range(rank)] for t, rank in derivation.named.ranks.items()}
     output = derivation.output
     moved = [axes[t.removeprefix("d") if t not in axes else t] for t in tensors] + [axes[name]]
     jacobian = [*axes[output], *axes[name]]
@@ -233,7 +237,7 @@ def _sizes(derivation: Derivation, given: Mapping[str, Any]) -> Sizes:
         for letter, r in letters.items()
         if letter != LEADING and (c := derivation.classes.find(r)) in sizes
     }
-    return solve(program, shapes, {**program.sizes, **flat})
+    return derivation.with_parts(solve(program, shapes, {**program.sizes, **flat}))
 
 
 def _axis(derivation: Derivation, name: str, number: int, sizes: Mapping[Range, int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,10 +27,13 @@ from ._evaluate import Evaluation
 from ._expr import ONE, Expr, Range, Read, Term, entry_of, walk
 from ._forms import einsum, matrix
 from ._gradient import Adjoint, Adjoints
+from ._named import named
+from ._normal import Signatures
 from ._print import Letters, Text
 from ._ranges import Classes, Sizes, solve
 from ._read import Program, Statement, checked_sizes, read
 from ._rules import Occurrence, occurrences, own_value
+from ._schedule import Assign, Line, Schedule, schedule
 from ._steps import Step, steps
 from ._text import pointed
 from ._tree import LEADING
@@ -77,12 +81,12 @@ class Gradient:
 
         Claimed only after it gave the same numbers as `formula` on signed random integers at several sizes.
         """
-        return matrix(self._adjoint, self._derivation.classes)
+        return matrix(self._adjoint.entry, self._adjoint.body, self._derivation.classes)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The derivation, step by step: ``Step(rule, before, after, note)``."""
-        found = list(steps(self._derivation.program, self._derivation.classes, self._adjoint))
+        found = list(steps(self._derivation.named, self._derivation.classes, self._adjoint))
         if found:
             forms = [f"as einsum: {self.einsum}"] if self.einsum else []
             forms += [f"as matrices: {self.matrix}"] if self.matrix else []
@@ -135,7 +139,7 @@ class Gradient:
         needed: set[str] = set()
         pending = [f"d{self.name}"]
         adjoint_of = {f"d{name}": name for name in derivation._adjoints}
-        statement_of = {statement.name: statement for statement in derivation.program.statements}
+        statement_of = {statement.name: statement for statement in derivation.named.statements}
         while pending:
             name = pending.pop()
             if name in needed or (name not in adjoint_of and name not in statement_of):
@@ -143,7 +147,7 @@ class Gradient:
             needed.add(name)
             source = derivation._adjoints[adjoint_of[name]].body if name in adjoint_of else statement_of[name].body
             pending += reads(source)
-        lines = [text.statement(s.name, s.left, s.body) for s in derivation.program.statements if s.name in needed]
+        lines = [text.statement(s.name, s.left, s.body) for s in derivation.named.statements if s.name in needed]
         for name in reversed(list(derivation._adjoints)):
             if f"d{name}" in needed and name != self.name:
                 adjoint = derivation._adjoints[name]
@@ -176,14 +180,38 @@ class Derivation:
     one floating dtype, float32 or float64; nothing of the Jacobian's size is ever formed.
     """
 
-    def __init__(self, text: str, sizes: Mapping[str, int] | None = None) -> None:
+    def __init__(self, text: str, sizes: Mapping[str, int] | None = None, *, parts: bool = True) -> None:
+        self._parts = parts
+        self._by_sizes: dict[tuple[tuple[str, int], ...], Derivation] = {}
         self.program: Program = read(text, sizes)
         self.formula = text
         self.inputs: tuple[str, ...] = self.program.inputs
         self.integers: tuple[str, ...] = tuple(self.program.integers)
         self.output: str = self.program.output.name
         self.classes = Classes(self.program)
-        self._flows = [self._flow(statement) for statement in self.program.statements]
+        self.signatures = Signatures(self.classes)
+
+    @cached_property
+    def named(self) -> Program:
+        """The program with names for parts of statements that the backward pass wants."""
+        return named(self.program, self.classes, self.signatures) if self._parts else self.program
+
+    @cached_property
+    def whole(self) -> Derivation:
+        """The same without names for parts of statements."""
+        return Derivation(self.formula, self.program.sizes, parts=False)
+
+    def _sized(self, sizes: Mapping[str, int]) -> Derivation:
+        """The same for given sizes, which may make an index shorter than its axis."""
+        given = {**self.program.sizes, **checked_sizes(self.program, sizes)}
+        known = tuple(sorted(given.items()))
+        if known not in self._by_sizes:
+            self._by_sizes[known] = Derivation(self.formula, given, parts=self._parts)
+        return self._by_sizes[known]
+
+    @cached_property
+    def _flows(self) -> list[list[_Flow]]:
+        return [self._flow(statement) for statement in self.named.statements]
 
     def _flow(self, statement: Statement) -> list[_Flow]:
         dY = entry_of(f"d{statement.name}", statement.left)
@@ -196,18 +224,15 @@ class Derivation:
         ]
 
     @cached_property
-    def _reads_output(self) -> bool:
-        """Whether a gradient names the value of the output."""
-        return any(
-            isinstance(node, Read) and node.tensor == self.output
-            for flow in self._flows[-1]
-            for node in walk(flow.term)
+    def _adjoints(self) -> Adjoints:
+        self._refuse_taken_names()
+        return Adjoints(
+            self.named, self.classes, self.signatures, [[f.occurrence for f in flow] for flow in self._flows]
         )
 
     @cached_property
-    def _adjoints(self) -> Adjoints:
-        self._refuse_taken_names()
-        return Adjoints(self.program, self.classes, [[f.occurrence for f in flow] for flow in self._flows])
+    def _schedule(self) -> Schedule:
+        return schedule(self)
 
     @property
     def differentiable(self) -> tuple[str, ...]:
@@ -220,7 +245,7 @@ class Derivation:
         Raises:
             FormulaError: the formula has no such tensor, or it has no gradient: an integer input, the output.
         """
-        program = self.program
+        program = self.named
         known = (*self.differentiable, *program.values[:-1])
         if name in self.integers:
             raise pointed(
@@ -267,12 +292,14 @@ class Derivation:
         return self.values(sizes, **arrays)[self.output]
 
     def values(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, Array]:
-        """The values of all statements, by name."""
+        """The values of all statements, by name, and of the parts of statements that have one in the gradients."""
+        if sizes:
+            return self._sized(sizes).values(**arrays)
         bound = self._bind(arrays, sizes)
         evaluation = self._evaluation(bound)
-        for statement in self.program.statements:
+        for statement in self.named.statements:
             self._compute(evaluation, statement)
-        return {s.name: self._unfolded(evaluation.arrays[s.name], s, bound) for s in self.program.statements}
+        return {s.name: self._unfolded(evaluation.arrays[s.name], s, bound) for s in self.named.statements}
 
     def backward(self, dY: Any, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, Array]:
         """The gradients of ⟨dY, Y⟩ with respect to every input that has one, in its shape.
@@ -291,36 +318,46 @@ class Derivation:
         self, dY: Any, wanted: Sequence[str], sizes: Mapping[str, int] | None, arrays: Mapping[str, Any]
     ) -> dict[str, Array]:
         self._refuse_taken_names()
+        if sizes:
+            return self._sized(sizes)._backward(dY, wanted, None, arrays)
         bound = self._bind(arrays, sizes)
         evaluation = self._evaluation(bound)
-        for statement in self.program.statements[: None if self._reads_output else -1]:
+        lines = self._lines(wanted)
+        for statement in self._values({name for line in lines for name in line.reads}):
             self._compute(evaluation, statement)
-        grads: dict[str, Array] = {self.output: self._like_output(dY, bound)}
-        carries = self._carriers(wanted)
+        evaluation.arrays[f"d{self.output}"] = self._like_output(dY, bound)
         with np.errstate(all="ignore"):
-            for statement, flows in zip(reversed(self.program.statements), reversed(self._flows), strict=True):
-                if statement.name not in grads:
-                    continue
-                evaluation.arrays[f"d{statement.name}"] = grads.pop(statement.name)
-                for occurrence, term in flows:
-                    name = occurrence.read.tensor
-                    if name in carries:
-                        grads[name] = self._scatter(evaluation, term, occurrence.read, grads.get(name))
+            for line in lines:
+                before = evaluation.arrays.get(line.name)
+                if isinstance(line, Assign):
+                    evaluation.arrays[line.name] = evaluation.value(line.body, line.left)
+                else:
+                    evaluation.arrays[line.name] = self._scatter(evaluation, line.term, line.where, before)
         return {
-            name: grads[name].reshape(bound.shapes[name])
-            if name in grads
-            else np.zeros(bound.shapes[name], bound.dtype)
+            name: evaluation.arrays[f"d{name}"].reshape(bound.shapes[name])
             for name in wanted
             if bound.arrays[name].dtype.kind == "f"
         }
 
-    def _carriers(self, wanted: Sequence[str]) -> set[str]:
-        """The wanted tensors and every value that depends on one."""
-        out = set(wanted)
-        for statement in self.program.statements:
-            if out & set(statement.reads):
-                out.add(statement.name)
-        return out
+    def _lines(self, wanted: Sequence[str]) -> list[Line]:
+        """The lines of backward that these gradients need, in order."""
+        needed = {f"d{name}" for name in wanted}
+        out: list[Line] = []
+        for line in reversed(self._schedule.backward):
+            if line.name in needed:
+                out.append(line)
+                needed |= line.reads
+        return out[::-1]
+
+    def _values(self, needed: AbstractSet[str]) -> list[Statement]:
+        """The statements that these names need, in order."""
+        needed = set(needed)
+        out: list[Statement] = []
+        for statement in reversed(self.named.statements):
+            if statement.name in needed:
+                out.append(statement)
+                needed |= set(statement.reads)
+        return out[::-1]
 
     def jvp(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> Array:
         """The tangent of Y along tangents of the inputs, ``d.jvp(X=(X, Xdot), W=W)``: forward mode.
@@ -330,6 +367,8 @@ class Derivation:
         Raises:
             FormulaError, DtypeError: as for `forward`; a tangent that is not like its array, or of an integer input.
         """
+        if sizes:
+            return self._sized(sizes).jvp(**arrays)
         plain = {name: a[0] if isinstance(a, tuple) else a for name, a in arrays.items()}
         bound = self._bind(plain, sizes)
         evaluation = self._evaluation(bound)
@@ -337,7 +376,7 @@ class Derivation:
             if isinstance(pair, tuple):
                 evaluation.arrays[f"{name}'"] = self._tangent(name, pair, bound)
         with np.errstate(all="ignore"):
-            for statement, flows in zip(self.program.statements, self._flows, strict=True):
+            for statement, flows in zip(self.named.statements, self._flows, strict=True):
                 self._compute(evaluation, statement)
                 terms = [
                     occurrence.term((Read(f"{occurrence.read.tensor}'", occurrence.read.places), ONE))
@@ -402,7 +441,7 @@ class Derivation:
         given.update({name: np.asarray(arrays[name], dtype=weak) for name in numbers})
         dtype = self._dtype(given)
         shapes = {name: array.shape for name, array in given.items()}
-        found = solve(program, shapes, {**program.sizes, **checked_sizes(program, sizes)})
+        found = self.with_parts(solve(program, shapes, {**program.sizes, **checked_sizes(program, sizes)}))
         folded = {
             name: array.reshape([found.of[Range(name, axis)] for axis in range(program.ranks[name])])
             if program.leading[name]
@@ -410,6 +449,16 @@ class Derivation:
             for name, array in given.items()
         }
         return _Bound(folded, shapes, found, dtype)
+
+    def with_parts(self, sizes: Sizes) -> Sizes:
+        """The sizes, those of named parts among them."""
+        for statement in self.named.statements:
+            for number, index in enumerate(statement.left):
+                axis = Range(statement.name, number)
+                sizes.of[axis] = sizes.of[index.range]
+                if index.range in sizes.leading:
+                    sizes.leading[axis] = sizes.leading[index.range]
+        return sizes
 
     def _dtype(self, arrays: Mapping[str, Array]) -> np.dtype[Any]:
         for name in self.integers:
@@ -505,7 +554,7 @@ class Derivation:
 
     def _text(self) -> Text:
         """A printer with letters of its own."""
-        return Text(Letters(self.classes, self.program.taken))
+        return Text(Letters(self.classes, self.named.taken))
 
     @cached_property
     def explicit(self) -> str:

@@ -90,20 +90,20 @@ def _whole_axes(body: Expr, classes: Classes) -> bool:
     )
 
 
-def matrix(adjoint: Adjoint, classes: Classes) -> str | None:
-    """The gradient in matrix notation, claimed only after it gave the same numbers; else None."""
-    if not _whole_axes(adjoint.body, classes):
+def matrix(entry: Indices, body: Expr, classes: Classes) -> str | None:
+    """``body`` along ``entry`` in matrix notation, claimed only after it gave the same numbers; else None."""
+    if not _whole_axes(body, classes):
         return None
     if (
-        len(adjoint.entry) > 2
-        or any(len(term.factors) > MAX_FACTORS for term in adjoint.body.terms)
-        or any(index.letter == LEADING for index in adjoint.entry)
+        len(entry) > 2
+        or any(len(term.factors) > MAX_FACTORS for term in body.terms)
+        or any(index.letter == LEADING for index in entry)
     ):
         return None
-    part = _sum(adjoint.body, adjoint.entry)
-    if part is None or part.text == "0" or any(isinstance(n, Read) and n.tensor == "np" for n in walk(adjoint.body)):
+    part = _sum(body, entry)
+    if part is None or part.text == "0" or any(isinstance(n, Read) and n.tensor == "np" for n in walk(body)):
         return None
-    return part.text if _verified(part.text, adjoint, classes) else None
+    return part.text if _verified(part.text, entry, body, classes) else None
 
 
 def _sum(body: Expr, axes: Indices) -> _Part | None:
@@ -250,11 +250,11 @@ def _widened(parts: list[_Part], axes: Indices) -> list[_Part] | None:
     return None
 
 
-def _verified(text: str, adjoint: Adjoint, classes: Classes) -> bool:
+def _verified(text: str, entry: Indices, body: Expr, classes: Classes) -> bool:
     """Whether the notation gives the formula's numbers, on signed random integers at several all-different sizes."""
-    tensors = {node.tensor: node for node in walk(adjoint.body) if isinstance(node, Read)}
-    terms = [node for node in walk(adjoint.body) if isinstance(node, Term)]
-    indices = ordered(adjoint.entry, *(node.inside for node in terms), *(node.bound for node in terms))
+    tensors = {node.tensor: node for node in walk(body) if isinstance(node, Read)}
+    terms = [node for node in walk(body) if isinstance(node, Term)]
+    indices = ordered(entry, *(node.inside for node in terms), *(node.bound for node in terms))
     kinds = list(dict.fromkeys(classes.find(index.range) for index in indices))
     rng = np.random.default_rng(0)
     for shift in range(3):
@@ -266,7 +266,7 @@ def _verified(text: str, adjoint: Adjoint, classes: Classes) -> bool:
             arrays[name] = rng.integers(-9, 10, shape).astype(np.float64)
             of.update({Range(name, axis): n for axis, n in enumerate(shape)})
         with np.errstate(all="ignore"):
-            expected = Evaluation(arrays, of, np.dtype(np.float64)).value(adjoint.body, adjoint.entry)
+            expected = Evaluation(arrays, of, np.dtype(np.float64)).value(body, entry)
             found = np.asarray(eval(text, {"np": np, **arrays}))
         if found.shape != expected.shape or not np.array_equal(found, expected):
             return False

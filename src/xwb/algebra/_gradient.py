@@ -1,15 +1,18 @@
-"""The formula of every gradient: occurrences gathered, deltas collapsed, letters found."""
+"""The formula of every gradient: occurrences gathered, deltas collapsed, closed forms found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import TypeGuard
 
 from ..core import FormulaError
+from ._closed import Change, Closer, only_linear, reads, weight, work
 from ._collapse import collapse, gathered, spelled, tidied
 from ._expr import ONE, Expr, Index, Indices, Range, Read, Term, Value, entry_of, walk
+from ._normal import Signatures
 from ._ranges import Classes
 from ._read import Program, Statement
 from ._rules import Occurrence
@@ -27,46 +30,157 @@ class Contribution:
     occurrence: Occurrence
     whole: Term
     collapsed: Term
+    """With slopes of reductions as `Slope`."""
+    plain: bool
+    """Whether the tensor is read along whole axes, so that nothing is left to be scattered."""
 
 
 @dataclass(frozen=True)
 class Adjoint:
-    """``dX[entry] = body``, and the contributions it is the sum of."""
+    """``dX[entry] = body``, the contributions it is the sum of, and how it became short."""
 
     name: str
     entry: Indices
-    body: Expr
+    closed: Expr
+    """The whole gradient, with slopes of reductions as `Slope`."""
+    added: Expr
+    """What is left of it without ``scattered``."""
+    scattered: tuple[tuple[Read, Expr], ...]
+    """What is added at places of the tensor."""
     contributions: tuple[Contribution, ...]
+    changes: tuple[Change, ...] = ()
+    said: tuple[Term, ...] = ()
+    """Terms that are 0 and say what ``...`` stands for."""
+
+    @cached_property
+    def body(self) -> Expr:
+        """The gradient in the grammar."""
+        return Expr((*spelled_out(self.closed).terms, *self.said))
+
+    @property
+    def raw(self) -> Expr:
+        """The gradient as the rules of calculus give it."""
+        return gathered([tidied(spelled(c.collapsed)) for c in self.contributions])
+
+
+def spelled_out(expr: Expr) -> Expr:
+    """An expression with every `Slope` written out in the grammar."""
+    terms = []
+    for term in expr.terms:
+        factors = tuple((spelled_out(f), e) if isinstance(f, Expr) else (f, e) for f, e in term.factors)
+        terms.append(spelled(Term(term.coefficient, term.bound, factors)))
+    return Expr(tuple(terms))
 
 
 class Adjoints(Mapping[str, Adjoint]):
     """The gradient of every tensor but integer inputs and the output, in order of appearance; found when asked for."""
 
-    def __init__(self, program: Program, classes: Classes, flows: Sequence[Sequence[Occurrence]]) -> None:
-        self._arguments = program, classes, flows
-        names = [name for name in program.ranks if name not in program.integers and name != program.output.name]
-        self._known: dict[str, Adjoint | None] = dict.fromkeys(names)
+    def __init__(
+        self, program: Program, classes: Classes, signatures: Signatures, flows: Sequence[Sequence[Occurrence]]
+    ) -> None:
+        self._program = program
+        self._classes = classes
+        self._signatures = signatures
+        self._flows = flows
+        self._names = [n for n in program.ranks if n not in program.integers and n != program.output.name]
 
     def __getitem__(self, name: str) -> Adjoint:
-        found = self._known[name]
-        if found is None:
-            found = self._known[name] = _adjoint(*self._arguments, name)
+        found = self._all[name]
+        if isinstance(found, FormulaError):
+            raise found
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._names)
+
+    @cached_property
+    def _all(self) -> dict[str, Adjoint | FormulaError]:
+        closer = Closer(self._program, self._classes, self._signatures)
+        found: dict[str, Adjoint | FormulaError] = {}
+        for name in self._names:
+            try:
+                found[name] = _shortest(closer, _adjoint(self._program, self._classes, self._flows, name))
+            except FormulaError as error:
+                found[name] = error
+        for statement in reversed(self._program.statements[:-1]):
+            self._inline(closer, statement, found)
+        return {n: a if isinstance(a, FormulaError) else self._with_leading(a) for n, a in found.items()}
+
+    def _inline(self, closer: Closer, statement: Statement, found: dict[str, Adjoint | FormulaError]) -> None:
+        """Write the gradient of a value out in those that name it, where all together become shorter and not dearer."""
+        adjoint, name = found[statement.name], f"d{statement.name}"
+        if isinstance(adjoint, FormulaError) or adjoint.scattered:
+            return
+        readers = [a for n in statement.reads if isinstance(a := found.get(n), Adjoint) and reads(a.closed, name)]
+        readers = [reader for reader in readers if only_linear(reader.closed, name)]
+        opened = [_inlined(closer, reader, name, adjoint) for reader in readers]
+        most = weight(adjoint.closed) + sum(weight(reader.closed) for reader in readers)
+        bodies = [a.closed for a in (adjoint, *readers)]
+        if sum(weight(reader.closed) for reader in opened) > most and not closer.may_cancel(bodies):
+            return
+        new = [_shortest(closer, reader, True) for reader in opened]
+        own = _Price(adjoint)
+        before = [_Price(reader) for reader in readers]
+        after = [_Price(reader) for reader in new]
+        if sum(p.weight for p in after) <= own.weight + sum(p.weight for p in before) and (
+            sum(p.work for p in after) <= own.work + sum(p.work for p in before)
+        ):
+            found.update({reader.name: reader for reader in new})
+            return
+        for reader, naive, old, price in zip(new, opened, before, after, strict=True):
+            if price.weight < weight(naive.closed) and price.work <= old.work + own.work:
+                found[reader.name] = reader
+
+    def _with_leading(self, adjoint: Adjoint) -> Adjoint:
+        if any(_reads_leading(node) for node in walk(adjoint.closed)):
+            return adjoint
+        statements = [c.statement for c in adjoint.contributions]
+        said = _leading_said(self._program, adjoint.name, adjoint.entry, adjoint.closed, statements)
+        return replace(adjoint, said=tuple(said))
+
+
+class _Price:
+    """How long a gradient's form is, and its multiply-adds."""
+
+    def __init__(self, adjoint: Adjoint) -> None:
+        self.weight = weight(adjoint.closed)
+        self.work = work(adjoint.closed, adjoint.entry)
+
+
+def _shortest(closer: Closer, adjoint: Adjoint, opened: bool = False) -> Adjoint:
+    closed = closer.shortest(adjoint.closed, opened)
+    if not adjoint.scattered:
+        return replace(adjoint, closed=closed.body, added=closed.body, changes=(*adjoint.changes, *closed.changes))
+    scattered = tuple((where, closer.shortest(body).body) for where, body in adjoint.scattered)
+    added = closer.shortest(adjoint.added).body
+    return replace(
+        adjoint, closed=closed.body, added=added, scattered=scattered, changes=(*adjoint.changes, *closed.changes)
+    )
+
+
+def _inlined(closer: Closer, adjoint: Adjoint, name: str, value: Adjoint) -> Adjoint:
+    """The gradient with another one written out in it."""
+
+    def out(body: Expr) -> Expr:
+        return closer.inlined(body, name, value.entry, value.closed)
+
+    closed = out(adjoint.closed)
+    scattered = tuple((where, out(body)) for where, body in adjoint.scattered)
+    changes = (*adjoint.changes, Change("substitute", closed, (name,)))
+    return replace(adjoint, closed=closed, added=out(adjoint.added), scattered=scattered, changes=changes)
 
 
 def _adjoint(program: Program, classes: Classes, flows: Sequence[Sequence[Occurrence]], name: str) -> Adjoint:
     entry = _entry(program, name)
     contributions = []
-    weight = sum(o.term().weight for found in flows for o in found if o.read.tensor == name)
-    if weight > MAX_FACTORS:
+    scattered = []
+    size = sum(o.term().weight for found in flows for o in found if o.read.tensor == name)
+    if size > MAX_FACTORS:
         raise FormulaError(
-            f"the gradient of {name} would be written with {weight:,} factors, and {MAX_FACTORS:,} are the most; "
+            f"the gradient of {name} would be written with {size:,} factors, and {MAX_FACTORS:,} are the most; "
             "backward computes it; to see it, give parts of the formula names: H[n] = …; Y[n] = … H[n] …"
         )
     for statement, found in zip(program.statements, flows, strict=True):
@@ -75,11 +189,22 @@ def _adjoint(program: Program, classes: Classes, flows: Sequence[Sequence[Occurr
             if occurrence.read.tensor == name:
                 whole = occurrence.term((dY, ONE), outer=statement.left)
                 collapsed, _ = collapse(whole, entry, occurrence.read, classes)
-                contributions.append(Contribution(statement, occurrence, whole, tidied(spelled(collapsed))))
-    body = gathered([c.collapsed for c in contributions])
-    if not any(_reads_leading(node) for node in walk(body)):
-        body = Expr((*body.terms, *_leading_said(program, name, entry, body, [c.statement for c in contributions])))
-    return Adjoint(name, entry, body, tuple(contributions))
+                plain = _along_axes(occurrence.read, classes)
+                contributions.append(Contribution(statement, occurrence, whole, collapsed, plain))
+                if not plain:
+                    bound = tuple(index for index in whole.bound if index not in occurrence.read.free)
+                    scattered.append((occurrence.read, Expr((Term(whole.coefficient, bound, whole.factors),))))
+    closed = gathered([tidied(c.collapsed) for c in contributions])
+    added = gathered([tidied(c.collapsed) for c in contributions if c.plain])
+    return Adjoint(name, entry, closed, added if scattered else closed, tuple(scattered), tuple(contributions))
+
+
+def _along_axes(read: Read, classes: Classes) -> bool:
+    """Whether every place is an index of its own that runs along its whole axis."""
+    indices = [place.index for place in read.places]
+    return len(set(indices)) == len(indices) and all(
+        index is not None and classes.equal(index.range, Range(read.tensor, axis)) for axis, index in enumerate(indices)
+    )
 
 
 def _leading_said(

@@ -27,7 +27,7 @@ from ._expr import (
 )
 from ._page import conditions, in_order
 from ._print import Letters, Text
-from ._steps import Step, steps
+from ._steps import CHANGED, Step, steps
 from ._tree import LEADING
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def latex(derivation: Derivation, wrt: Collection[str] | None = None) -> str:
     """
     printer = printer_for(derivation)
     found = {
-        name: list(steps(derivation.program, derivation.classes, derivation._adjoints[name], printer))
+        name: list(steps(derivation.named, derivation.classes, derivation._adjoints[name], printer))
         for name in in_order(derivation, wrt)
     }
     formula = _formula(derivation, printer, [step for each in found.values() for step in each if step.rule == "read"])
@@ -268,7 +268,7 @@ def printer_for(derivation: Derivation) -> type[Latex]:
 
 def _formula(derivation: Derivation, printer: type[Latex], read: Iterable[Step]) -> str:
     """The statements with their sums, and the shapes."""
-    program = derivation.program
+    program = derivation.named
     names = program.taken
     text = printer(Letters(derivation.classes, names))
     rows = [_equation(text.statement(s.name, s.left, s.body), "") for s in program.statements]
@@ -328,6 +328,8 @@ def _rows(found: list[Step]) -> Iterator[str]:
                 yield _equation(f"{left} = {step.before}", "")
                 left = ""
             yield _equation(f"{left} = {step.after}", step.rule)
+        elif step.rule in CHANGED:
+            yield _equation(step.after, step.rule)
         elif step.rule == "regroup":
             if many:
                 yield _equation(step.before, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from ..core import FormulaError
 from ._cost import Cost, in_bytes, shown
 from ._expr import Apply, Compare, Delta, Expr, Read, Reduce, Where, walk
 from ._rules import KINKS
-from ._steps import SAID, Step
+from ._steps import CHANGED, SAID, Step
 from ._wrap import wrapped
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def in_order(derivation: Derivation, wrt: Collection[str] | None = None) -> tupl
     Raises:
         FormulaError: a name in ``wrt`` that has no gradient, or none with a formula.
     """
-    program, adjoints = derivation.program, derivation._adjoints
+    program, adjoints = derivation.named, derivation._adjoints
     names = list(adjoints)
     reads = [list(dict.fromkeys(_tensors(statement.body))) for statement in program.statements]
     before = [set[str]().union(*reads[:number]) for number in range(len(reads))]
@@ -163,16 +164,17 @@ def _head(derivation: Derivation, gradients: Sequence[Gradient], width: int) -> 
     """The formula as it was written, and as it is read."""
     program = derivation.program
     sources = [" ".join(program.text[s.span.start : s.span.end].split()) for s in program.statements]
+    names = [statement.name for statement in derivation.named.statements]
     read: dict[str, Step] = {}
     for gradient in gradients:
-        if len(read) < len(sources):
-            read |= {step.before: step for step in gradient.steps if step.rule == "read"}
-    known = [read[source] for source in sources if source in read]
+        if len(read) < len(names):
+            read |= {re.split(r"\W", step.after, maxsplit=1)[0]: step for step in gradient.steps if step.rule == "read"}
+    known = [read[name] for name in names if name in read]
     lines = [line for source in sources for line in wrapped(source, width)]
     notes = dict.fromkeys(note for step in known for note in step.note.split("; "))
     about = [note for note in notes if len(known) == 1 or not note.startswith(("summed", "nothing"))]
     if known:
-        sums = [line for step in known if step.before != step.after for line in _block(step.after, width, 2)]
+        sums = [line for step in known if step.after not in sources for line in _block(step.after, width, 2)]
         lines += ["", "Read as", *sums, *_sentences(about, width, 2)]
     return "\n".join(lines)
 
@@ -249,7 +251,7 @@ def _steps_to(gradient: Gradient, width: int, told: set[str]) -> list[str]:
     lines = [f"d{gradient.name}"]
     for number, step in enumerate(steps, start=1):
         right = _formulas(step, occurrences, room)
-        if step.rule == "regroup" and gradient.matrix:
+        if step is steps[-1] and gradient.matrix:
             right += wrapped(f"d{gradient.name} = {gradient.matrix}", room)
         notes = [note for note in step.note.split("; ") if note and note not in told]
         notes = [note for note in notes if not note.startswith(("as einsum:", "as matrices:"))]  # they stand above
@@ -267,8 +269,8 @@ def _formulas(step: Step, occurrences: int, width: int) -> list[str]:
     """The formulas of a step; one line where both fit, else the second begins a line."""
     if step.rule == "regroup":
         return [line for text in (step.before, step.after)[occurrences == 1 :] for line in wrapped(text, width)]
-    if step.before == step.after:
-        return wrapped(step.after, width)
+    if step.before == step.after or step.rule in CHANGED:
+        return wrapped(step.after, width)  # what stood before is the step above
     both = f"{step.before} = {step.after}"
     if len(both) <= width or " = " in step.after:
         return wrapped(both, width)

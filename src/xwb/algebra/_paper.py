@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ._entries import Case, Factor, Node, Sum, Symbol, single
 from ._expr import Expr, Term, Value, walk
 from ._forms import matrix
-from ._gradient import Adjoint
 from ._latex import in_text, named, printer_for
 from ._pen import DOT, SUBSCRIPTS, Box, Pen, Piece, beside, box, framed, joined, matrix_latex, matrix_text
 from ._print import Letters
@@ -125,7 +124,7 @@ def on_paper(derivation: Derivation, sizes: Mapping[str, Any]) -> Paper:
     Raises:
         FormulaError: a size or the values of an integer input are missing, do not fit, or are too large to write out.
     """
-    return _Writer(Case(derivation, sizes)).page()
+    return _Writer(Case(derivation.whole, sizes)).page()
 
 
 class _Writer:
@@ -348,7 +347,7 @@ class _Writer:
                 return None
             sign = -1 if out and term.coefficient < 0 else 1
             body = Expr((Term(term.coefficient * sign, term.bound, term.factors),))
-            found = matrix(Adjoint(statement.name, axes, body, ()), self.derivation.classes)
+            found = matrix(axes, body, self.derivation.classes)
             if found is None:
                 return None
             out += f" {'-' if sign < 0 else '+'} {found}" if out else found

@@ -12,6 +12,7 @@ from ._expr import (
     ONE,
     Affine,
     Apply,
+    Atom,
     Compare,
     Delta,
     Expr,
@@ -114,6 +115,14 @@ class Letters:
             return False
         return letter not in self._range or self._classes.find(self._range[letter]) == kind
 
+    def divides(self, pair: Factor, index: Index) -> bool:
+        """Whether a factor divides by the size of what an index runs over."""
+        factor, exponent = pair
+        if exponent != -1 or not isinstance(factor, Value) or not factor.at.size:
+            return False
+        ((size, _),) = factor.at.terms
+        return isinstance(size, SizeOf) and self._classes.equal(size.range, index.range)
+
     def size(self, of: SizeOf) -> str:
         """The letter whose size this is."""
         kind = self._classes.find(of.range)
@@ -166,7 +175,7 @@ class Text:
         parts = [self._power(f, e) for f, e in term.factors if e > 0]
         divided = "".join(f"/{self._power(f, -e)}" for f, e in term.factors if e < 0) + (f"/{below}" if below else "")
         if divided:
-            product = f"{self._join(parts) or '1'}{divided}{'*' if last else ''}{last}"
+            product = f"{self._join(parts) or '1'}{divided}{' * ' if last else ''}{last}"
         else:
             product = self._join([*parts, last] if last else parts) or "1"
         text = self.summed(term.bound, product)
@@ -191,9 +200,16 @@ class Text:
         """A monomial: its number, its sum, its product."""
         term = _apart(term)
         above, below = self._number(term.coefficient)
-        factors = [(f, e) for f, e in term.factors if e > 0]
+        if mean := self._mean(term):
+            text = f"mean[{self._bound(term.bound)}]({self.term(mean)})"
+            text = f"{above} {text}" if above != "1" else text
+            return f"{text}/{below}" if below else text
+        factors, last = _sum_last([(f, e) for f, e in term.factors if e > 0])
         divisors = [(f, -e) for f, e in term.factors if e < 0]
-        product = self._join([self._power(f, e) for f, e in factors])
+        parts = [self._power(f, e) for f, e in factors]
+        if len(parts) > 1 and not divisors and not below and last:
+            parts[-1] = self.term(last)  # a sum that ends a product needs no parentheses
+        product = self._join(parts)
         if term.bound:
             inner = product or "1"
             for f, e in divisors:
@@ -208,9 +224,27 @@ class Text:
             product += f"/{self._power(f, e)}"
         return f"{product}/{below}" if below else product
 
+    def _closed_sum(self, term: Term) -> str:
+        """A sum over a product as a factor, its product in parentheses."""
+        if self._mean(term):
+            return self.term(term)
+        return self._sum(term.bound, f"({self.term(Term(ONE, (), term.factors))})")
+
+    def _mean(self, term: Term) -> Term | None:
+        """What a term is the mean of: a sum that its own sizes divide; None where it is no mean."""
+        factors = list(term.factors)
+        for index in term.bound:
+            size = next((pair for pair in factors if self.letters.divides(pair, index)), None)
+            if size is None:
+                return None
+            factors.remove(size)
+        return Term(ONE, (), tuple(factors)) if term.bound and factors else None
+
+    def _bound(self, bound: Indices) -> str:
+        return ",".join(sorted((self.letters[index] for index in bound), key=lambda letter: letter != LEADING))
+
     def _sum(self, bound: Indices, body: str) -> str:
-        letters = sorted((self.letters[index] for index in bound), key=lambda letter: letter != LEADING)
-        return f"sum[{','.join(letters)}]{body}"
+        return f"sum[{self._bound(bound)}]{body}"
 
     @staticmethod
     def _number(value: Fraction) -> tuple[str, str]:
@@ -246,6 +280,8 @@ class Text:
     def atom(self, node: Any) -> str:
         """A factor; sums in parentheses."""
         match node:
+            case Expr() if lone := _lone_sum(node, ONE):
+                return self._closed_sum(lone)
             case Expr():
                 return f"({self.expr(node)})"
             case Read():
@@ -354,6 +390,22 @@ def _apart(term: Term) -> Term:
         closed: Factor = (Expr((Term(ONE, (index,), inner),)), ONE) if inner else size
         factors = (closed, *(pair for pair in factors if pair not in inner))
     return Term(term.coefficient, tuple(i for i in term.bound if i not in summed), factors)
+
+
+def _sum_last(factors: list[Factor]) -> tuple[list[Factor], Term | None]:
+    """A product's factors with a sum that needs no parentheses, if there is one, at the end; and that sum."""
+    for pair in factors:
+        if lone := _lone_sum(*pair):
+            return [*(other for other in factors if other is not pair), pair], lone
+    return factors, None
+
+
+def _lone_sum(factor: Atom, exponent: Fraction) -> Term | None:
+    """A factor that is one sum over a product, whose number is 1, as its term."""
+    if exponent == 1 and isinstance(factor, Expr) and len(factor.terms) == 1:
+        (term,) = factor.terms
+        return term if term.bound and term.coefficient == 1 else None
+    return None
 
 
 def _ends_in_name(text: str) -> bool:

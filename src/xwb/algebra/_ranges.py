@@ -320,6 +320,12 @@ class Classes:
         """Whether two ranges are bound to have one size."""
         return self.find(a) == self.find(b)
 
+    def adopt(self, name: str, left: Sequence[Index]) -> None:
+        """Take in a tensor whose axes are as long as these indices' ranges, and its gradient."""
+        for number, index in enumerate(left):
+            self._join(Range(name, number), index.range)
+            self._join(Range(f"d{name}", number), index.range)
+
     def _join(self, a: Range, b: Range) -> None:
         self._parent[self.find(a)] = self.find(b)
 

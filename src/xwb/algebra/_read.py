@@ -67,6 +67,8 @@ class Statement:
     span: tree.Span
     reads: tuple[str, ...]
     """The tensors read, in order of appearance."""
+    part_of: str = ""
+    """The statement that this one names a part of; empty for one that was written."""
 
     @cached_property
     def places(self) -> dict[str, dict[int, Place]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from ._expr import Expr, Indices, Place, Range, Read, Substitute, Term, bare
+from ._expr import Expr, Indices, Range, Read, Term, walk
 
 if TYPE_CHECKING:
     from ._derivation import Derivation
@@ -20,6 +20,10 @@ class Assign:
     left: Indices
     body: Expr
 
+    @property
+    def reads(self) -> set[str]:
+        return tensors(self.body)
+
 
 @dataclass(frozen=True)
 class Scatter:
@@ -32,6 +36,15 @@ class Scatter:
     name: str
     where: Read
     term: Term
+
+    @property
+    def reads(self) -> set[str]:
+        return tensors(self.term) | tensors(self.where) - {self.where.tensor}
+
+
+def tensors(node: Expr | Term | Read) -> set[str]:
+    """The tensors that are read, those that only say which entries included."""
+    return {inner.tensor for inner in walk(node) if isinstance(inner, Read)}
 
 
 Line: TypeAlias = Assign | Scatter
@@ -51,31 +64,14 @@ class Schedule:
 
 def schedule(derivation: Derivation, sizes: Mapping[Range, int] | None = None) -> Schedule:
     """The lines for one derivation, their products in the order that is cheapest for these sizes."""
-    forward = tuple(Assign(s.name, s.left, s.body) for s in derivation.program.statements)
+    forward = tuple(Assign(s.name, s.left, s.body) for s in derivation.named.statements)
     return Schedule(forward, tuple(_backward(derivation)))
 
 
 def _backward(derivation: Derivation) -> Iterator[Line]:
-    adjoints = derivation._adjoints
-    flows = [flow for each in derivation._flows for flow in each]
-    for name in (*(s.name for s in reversed(derivation.program.statements[:-1])), *derivation.differentiable):
-        entry = adjoints[name].entry
-        plain: list[Term] = []
-        scattered: list[Scatter] = []
-        for occurrence, term in (flow for flow in flows if flow.occurrence.read.tensor == name):
-            indices = [place.index for place in occurrence.read.places]
-            whole = len(set(indices)) == len(indices) and all(
-                index is not None and derivation.classes.equal(index.range, Range(name, axis))
-                for axis, index in enumerate(indices)
-            )
-            if whole:
-                by = {index: Place(bare(new)) for index, new in zip(indices, entry, strict=True) if index is not None}
-                kept = tuple(index for index in term.bound if index not in by)
-                inner = Substitute(by).term(Term(term.coefficient, (), term.factors))
-                plain.append(Term(inner.coefficient, kept, inner.factors))
-            else:
-                left = tuple(index for index in term.bound if index not in occurrence.read.free)
-                scattered.append(Scatter(f"d{name}", occurrence.read, Term(term.coefficient, left, term.factors)))
-        if plain or not scattered:
-            yield Assign(f"d{name}", entry, Expr(tuple(plain)))
+    for name in (*(s.name for s in reversed(derivation.named.statements[:-1])), *derivation.differentiable):
+        adjoint = derivation._adjoints[name]
+        scattered = [Scatter(f"d{name}", where, term) for where, body in adjoint.scattered for term in body.terms]
+        if adjoint.added.terms or not scattered:
+            yield Assign(f"d{name}", adjoint.entry, adjoint.added)
         yield from scattered

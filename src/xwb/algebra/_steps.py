@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
+from ._closed import Change
 from ._collapse import Eaten, Remaining, collapse, deltas, gathered, spelled, tidied
 from ._expr import ONE, Delta, Expr, Index, Term, walk
-from ._gradient import Adjoint, Contribution
+from ._gradient import Adjoint, Contribution, spelled_out
 from ._print import LETTERS, Letters, Text
 from ._ranges import Classes
 from ._read import Program, Statement
@@ -61,6 +62,7 @@ class _Steps:
             for contribution in (c for c in self.adjoint.contributions if c.statement is statement):
                 yield from self.occurrence(contribution)
         yield self.regroup()
+        yield from self.changes()
 
     def text(self, statement: Statement) -> Text:
         """The printer of a statement, which knows its letters and those of the entry."""
@@ -89,8 +91,10 @@ class _Steps:
             shapes.append(f"{text.inline(name)} is {said}")
         summed = [text.letters[i] for node in walk(statement.body) if isinstance(node, Term) for i in node.bound]
         shown = ", ".join(text.inline(letter) for letter in dict.fromkeys(summed))
-        note = "; ".join([*shapes, f"summed: {shown}" if shown else "nothing is summed"])
-        return Step("read", " ".join(source.split()), explicit, note)
+        about = [*shapes, f"summed: {shown}" if shown else "nothing is summed"]
+        if statement.part_of:
+            about.append(f"{text.inline(statement.name)} names a part of {text.inline(statement.part_of)}")
+        return Step("read", explicit if statement.part_of else " ".join(source.split()), explicit, "; ".join(about))
 
     def chain(self, statements: Sequence[Statement]) -> Step:
         parts = []
@@ -167,7 +171,7 @@ class _Steps:
         first = self.printer(Letters(self.classes, self.program.taken))
         before = first.statement(f"d{self.adjoint.name}", self.entry, body)
         last = self.printer(Letters(self.classes, self.program.taken))
-        after = last.statement(f"d{self.adjoint.name}", self.adjoint.entry, self.adjoint.body)
+        after = last.statement(f"d{self.adjoint.name}", self.adjoint.entry, self.adjoint.raw)
         renamed = [
             f"{first.inline(first.letters[a])} is called {last.inline(last.letters[b])} again"
             for a, b in zip(self.entry, self.adjoint.entry, strict=True)
@@ -176,6 +180,31 @@ class _Steps:
         count = len(self.adjoint.contributions)
         added = [f"the {count} occurrences are added"] if count > 1 else []
         return Step("regroup", before, after, "; ".join([*added, *renamed]))
+
+    def changes(self) -> Iterator[Step]:
+        """From what the rules of calculus gave to the closed form."""
+        before = self.formula(self.adjoint.raw)
+        for change in self.adjoint.changes:
+            after = self.formula(spelled_out(change.body))
+            if after != before:
+                yield Step(change.rule, before, after, "; ".join(self.because(change)))
+            before = after
+
+    def formula(self, body: Expr) -> str:
+        text = self.printer(Letters(self.classes, self.program.taken))
+        return text.statement(f"d{self.adjoint.name}", self.adjoint.entry, body)
+
+    def because(self, change: Change) -> Iterator[str]:
+        """What a change relies on: the statements whose values it names, the gradient it writes out."""
+        for name in change.used:
+            text = self.printer(Letters(self.classes, self.program.taken))
+            statement = next((s for s in self.program.statements if s.name == name), None)
+            if statement is not None:
+                yield text.inline(text.statement(name, statement.left, statement.body))
+            else:
+                yield f"{text.inline(name)} is written out"
+        if change.rule != "substitute":
+            yield CHANGED[change.rule]
 
     def _collapsed(self, contribution: Contribution) -> Term:
         term, _ = collapse(contribution.whole, self.entry, contribution.occurrence.read, self.classes)
@@ -202,6 +231,13 @@ def _told(rule: Rule) -> str:
         return "(x**a)' = a x**(a-1)" if rule.what != "**" else "(a**b)' by a: b a**(b-1), by b: a**b log(a)"
     return "the branch that is taken counts, the other not"
 
+
+CHANGED = {
+    "substitute": "a gradient is written out",
+    "reuse": "what forward has computed is named, and what stands above and below cancels",
+    "cancel": "what stands above and below cancels, like terms are added",
+    "factor": "common factors go before the bracket",
+}
 
 SAID = {
     "exp": "exp' = exp",
