@@ -54,11 +54,7 @@ class Mathml(Drawn):
         return f"<math>{row(shown)}</math>"
 
     def named(self, name: str) -> str:
-        if name == LEADING:
-            return "<mi>…</mi>"
-        if name in GREEK:  # capitals stand upright, as in LaTeX
-            return f"<mi{'' if name.islower() else UPRIGHT}>{GREEK[name]}</mi>"
-        return f"<mi>{name}</mi>" if len(name) == 1 else f'<mi style="font-style:italic">{name}</mi>'
+        return drawn_name(name)
 
     def upright(self, name: str) -> str:
         return f"<mi{UPRIGHT}>{name}</mi>"
@@ -76,7 +72,7 @@ class Mathml(Drawn):
         return f"<mrow><mo>(</mo>{''.join(_parts(text))}<mo>)</mo></mrow>"
 
     def bracket(self, condition: str) -> str:
-        return f"<mrow><mo>[</mo>{''.join(_parts(condition))}<mo>]</mo></mrow>"
+        return bracket(condition)
 
     def magnitude(self, text: str) -> str:
         return _bars(text, stretchy=True)
@@ -108,7 +104,7 @@ class Mathml(Drawn):
         return f"<munder>{sign}{row(','.join(letters), tight=True)}</munder>"
 
     def size(self, letter: str) -> str:
-        return _bars(letter, stretchy=False)
+        return size_of(letter)
 
     def power_of_ten(self, digits: str, exponent: str) -> str:
         power = f"<msup><mn>10</mn>{row(exponent, tight=True)}</msup>"
@@ -134,6 +130,25 @@ class Mathml(Drawn):
 
     def sign(self, sign: str) -> str:
         return sign
+
+
+def drawn_name(name: str) -> str:
+    """A name of a tensor or an index, as in LaTeX: a letter, a Greek letter where it spells one, else in one slant."""
+    if name == LEADING:
+        return "<mi>…</mi>"
+    if name in GREEK:  # capitals stand upright
+        return f"<mi{'' if name.islower() else UPRIGHT}>{GREEK[name]}</mi>"
+    return f"<mi>{name}</mi>" if len(name) == 1 else f'<mi style="font-style:italic">{name}</mi>'
+
+
+def bracket(condition: str) -> str:
+    """1 where the condition holds."""
+    return f"<mrow><mo>[</mo>{''.join(_parts(condition))}<mo>]</mo></mrow>"
+
+
+def size_of(letter: str) -> str:
+    """How many values an index has."""
+    return _bars(letter, stretchy=False)
 
 
 def _bars(text: str, stretchy: bool) -> str:
@@ -223,13 +238,10 @@ class Formula(NamedTuple):
     latex: str
     mathml: str
 
-    def block(self) -> str:
-        """A ``math`` element that stands on lines of its own; a long sum is broken before its signs."""
-        return block([self])
 
-    def inline(self) -> str:
-        """A ``math`` element within a sentence."""
-        return _math("", self.text, self.latex, row(self.mathml))
+def inline(text: str, latex: str, mathml: str) -> str:
+    """A formula within a sentence, as a ``math`` element."""
+    return _math("", text, latex, row(mathml))
 
 
 def block(formulas: Sequence[Formula]) -> str:
@@ -238,10 +250,7 @@ def block(formulas: Sequence[Formula]) -> str:
     if len(lines) == 1:
         shown = row(formulas[0].mathml)
     else:
-        cells = "".join(
-            f"<mtr><mtd{RIGHT}>{row(left)}</mtd><mtd{LEFT}>{right}</mtd></mtr>"
-            for left, right in lines
-        )
+        cells = "".join(f"<mtr><mtd{RIGHT}>{row(left)}</mtd><mtd{LEFT}>{right}</mtd></mtr>" for left, right in lines)
         shown = f'<mtable columnalign="right left" displaystyle="true">{cells}</mtable>'
     latex = formulas[0].latex
     if len(formulas) > 1:

@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._entries import Case, Factor, Node, Sum, Symbol, single
@@ -86,6 +87,10 @@ class Paper:
                     out.append(_displayed(group))
                     group = []
         return "\n\n".join(out)
+
+    def html(self) -> str:
+        """The page as a fragment of HTML."""
+        return f'<pre class="scroll" tabindex="0">{escape(str(self))}</pre>'
 
     def __str__(self) -> str:
         widest = max((len(line) for equation in self.equations for line in equation.text), default=0)
