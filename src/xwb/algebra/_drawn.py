@@ -314,12 +314,15 @@ def by_hand(text: str, derivation: Derivation, printer: Drawn) -> str | None:
     Vectors are columns, a bold 1 is a column of ones, a dot in a circle multiplies entry by entry. None for what has no
     such form.
     """
-    program = derivation.program
-    tensors = {name: _Piece(printer, printer.named(name), axes, 3) for name, axes in program.ranks.items()}
-    for name, axes in program.ranks.items():
-        if f"d{name}" in printer.adjoints:
-            tensors[f"d{name}"] = _Piece(printer, printer.adjoint(name, ()), axes, 2)
-    piece = _piece(ast.parse(text, mode="eval").body, tensors, printer)
+    tree = ast.parse(text, mode="eval").body
+    ranks = derivation.program.ranks
+    tensors = {}
+    for name in (node.id for node in ast.walk(tree) if isinstance(node, ast.Name)):
+        if name in ranks:
+            tensors[name] = _Piece(printer, printer.named(name), ranks[name], 3)
+        elif name in printer.adjoints:
+            tensors[name] = _Piece(printer, printer.adjoint(name[1:], ()), ranks[name[1:]], 2)
+    piece = _piece(tree, tensors, printer)
     return piece.text if piece else None
 
 

@@ -13,7 +13,7 @@ from ..core import FormulaError
 from ..pages import facts, page, section, table
 from ._explained import RULES
 from ._latex import latex, named, printer_for
-from ._mathml import Formula, Scribe, block, bracket, drawn_name, inline, mathml_printer, size_of
+from ._mathml import Formula, Scribe, bracket, displayed, drawn_name, inline, mathml_printer, prose, sentence, size_of
 from ._page import conditions, cost_cells, in_order, said_size
 from ._paper import Paper
 from ._steps import Step, steps
@@ -141,26 +141,33 @@ class _Writer:
         if self.room < 0:
             lines = "\n".join(formula.text for formula in formulas)
             return f'<pre class="{style} long"><code>{escape(lines)}</code></pre>'
-        return f'<div class="{style} scroll" tabindex="0">{block(formulas)}</div>'
+        return f'<div class="{style} scroll" tabindex="0">{displayed(formulas)}</div>'
 
     # -- the sections ----------------------------------------------------------------------------------------------
 
     def formula(self) -> Iterator[str]:
         """The formula as it was written and as it is read, and what its letters mean."""
-        source = "\n".join(line.strip() for line in self.derivation.formula.strip().splitlines())
+        program = self.derivation.program
+        source = "\n".join(" ".join(program.text[s.span.start : s.span.end].split()) for s in program.statements)
         yield self.display(self.scribe.statements(), "formula main")
         yield self.copyable(source, "the formula", lines=True)
-        notes = dict.fromkeys(note for name in self.names for step in self.read(name) for note in self.notes(step))
-        about = [note for text, note in notes if " is " in text]
+        notes = dict.fromkeys(note for triple in self.read() for note in self.notes(triple))
+        about = [note for text, note in notes if " is " in text and not text.startswith("nothing")]
         summed = [note for text, note in notes if text.startswith("summed")]
         if about:
             yield f"<p>{'; '.join(about)}.</p>"
-        if len(self.derivation.program.statements) == 1 and summed:
+        if len(program.statements) == 1 and summed:
             yield f"<p>{summed[0][0].upper()}{summed[0][1:]}.</p>"
         yield f"<p>{'; '.join(self.legend())}.</p>"
 
-    def read(self, name: str) -> Iterator[tuple[Step, Step, Step]]:
-        return (triple for triple in self.steps_to(name, "read") if triple[0].rule == "read")
+    def read(self) -> Iterator[tuple[Step, Step, Step]]:
+        """The first step for every statement, as far as gradients tell."""
+        known: set[str] = set()
+        for name in self.names:
+            statements = {c.statement.name for c in self.derivation._adjoints[name].contributions}
+            if not statements <= known:
+                known |= statements
+                yield from self.steps_to(name, "read")
 
     def steps_to(self, name: str, only: str = "") -> Iterator[tuple[Step, Step, Step]]:
         """The steps to a gradient, each printed three times; as far as the first that is not ``only``."""
@@ -176,7 +183,8 @@ class _Writer:
         every = (step.note.split("; ") for step in triple)
         for text, tex, shown in zip(*every, strict=True):
             if text:
-                yield text, _sentence(tex, shown)
+                latex = re.findall(r"\$([^$]*)\$", tex)
+                yield text, sentence(shown, latex, latex)
 
     def legend(self) -> Iterator[str]:
         letter = self.derivation.program.loss
@@ -194,8 +202,10 @@ class _Writer:
         if not self.names:
             yield "<p>There is no gradient to be shown.</p>"
         for name in self.names:
-            gradient, formula = self.derivation[name], self.scribe.gradient(name)
-            form = self.scribe.matrix(name)
+            gradient = self.derivation[name]
+            formula, form = Formula(gradient.formula, "", ""), None
+            if self.room >= 0:
+                formula, form = self.scribe.gradient(name), self.scribe.matrix(name)
             rows = [("formula", self.copyable(formula.text, f"the formula of d{name}"))]
             if gradient.einsum:
                 rows.append(("einsum", self.copyable(gradient.einsum, f"the einsum of d{name}")))
@@ -218,7 +228,9 @@ class _Writer:
             if self.room < 0:
                 left.append(name)
                 continue
-            found = [triple for triple in self.steps_to(name) if triple[0].rule != "read"]
+            found = list(self.steps_to(name))
+            self.room -= sum(len(step.after) for triple in found for step in triple if step.rule == "read")
+            found = [triple for triple in found if triple[0].rule != "read"]
             items = list(self.items(name, found)) if found else ["<li>Every slope is 0.</li>"]
             count = f"{len(found)} step{'s' * (len(found) != 1)}"
             yield "\n".join(
@@ -269,7 +281,7 @@ class _Writer:
         """The rules that were used."""
         known = [name for name in RULES if name in self.rules]
         if known:
-            yield facts([(name, _prose(RULES[name])) for name in known], "facts rules")
+            yield facts([(name, prose(RULES[name])) for name in known], "facts rules")
 
     def small_case(self) -> Iterator[str]:
         """A small case with every entry written out, or why there is none."""
@@ -352,7 +364,7 @@ class _Writer:
         """What the gradients take for granted."""
         if found := conditions(self.derivation):
             yield "<ul>"
-            yield from (f"<li>{_prose(sentence)}</li>" for sentence in found)
+            yield from (f"<li>{prose(sentence)}</li>" for sentence in found)
             yield "</ul>"
 
     def latex(self) -> Iterator[str]:
@@ -479,24 +491,6 @@ def _marked(entry: Formula, part: int) -> Formula:
     return Formula(f"{entry.text} ({part})", rf"\left. {entry.latex} \right|_{{{part}}}", bar)
 
 
-def _sentence(tex: str, shown: str) -> str:
-    """A note in HTML, its formulas drawn; ``tex`` is the same note with the formulas in LaTeX."""
-    formulas = iter(re.findall(r"\$([^$]*)\$", tex))
-    out = []
-    for piece in re.split(r"(<math>.*?</math>)", shown):
-        if piece.startswith("<math>"):
-            formula = next(formulas)
-            out.append(inline(formula, formula, piece.removeprefix("<math>").removesuffix("</math>")))
-        else:
-            out.append(_prose(piece))
-    return "".join(out)
-
-
-def _prose(text: str) -> str:
-    """A sentence; powers in it are raised."""
-    return re.sub(r"\*\*(\w+|\([^()]*\))", r"<sup>\1</sup>", escape(text, quote=False))
-
-
 def _name(name: str) -> str:
     """The name of a tensor or an index in a sentence."""
     return inline(name, named(name), drawn_name(name))
@@ -507,7 +501,7 @@ def _slug(name: str) -> str:
 
 
 def _tip(name: str) -> str:
-    return f'<div popover id="{_slug(name)}" class="explained"><strong>{name}</strong> {_prose(RULES[name])}</div>'
+    return f'<div popover id="{_slug(name)}" class="explained"><strong>{name}</strong> {prose(RULES[name])}</div>'
 
 
 def _counting(shape: Sequence[int], numbers: Iterator[int]) -> Any:

@@ -51,7 +51,7 @@ class Mathml(Drawn):
             shown = " × ".join(
                 self.named(word) if word == LEADING or word.isidentifier() else word for word in formula.split(" × ")
             )
-        return f"<math>{row(shown)}</math>"
+        return f"<math>{mrow(shown)}</math>"
 
     def named(self, name: str) -> str:
         return drawn_name(name)
@@ -60,33 +60,28 @@ class Mathml(Drawn):
         return f"<mi{UPRIGHT}>{name}</mi>"
 
     def subscript(self, name: str, places: Sequence[str]) -> str:
-        return f"<msub>{name}{row(','.join(places), tight=True)}</msub>"
+        return f"<msub>{name}{mrow(','.join(places), tight=True)}</msub>"
 
     def fraction(self, above: str, below: str) -> str:
-        return f"<mfrac>{row(above)}{row(below)}</mfrac>"
+        return f"<mfrac>{mrow(above)}{mrow(below)}</mfrac>"
 
     def raised(self, base: str, exponent: str) -> str:
-        return f"<msup>{row(base)}{row(exponent, tight=True)}</msup>"
+        return raised(base, exponent)
 
     def closed(self, text: str) -> str:
-        return f"<mrow><mo>(</mo>{''.join(_parts(text))}<mo>)</mo></mrow>"
+        return closed(text)
 
     def bracket(self, condition: str) -> str:
         return bracket(condition)
 
     def magnitude(self, text: str) -> str:
-        return _bars(text, stretchy=True)
+        return bars(text, stretchy=True)
 
     def root(self, text: str) -> str:
-        return f"<msqrt>{row(text)}</msqrt>"
+        return f"<msqrt>{mrow(text)}</msqrt>"
 
     def cases(self, yes: str, condition: str, no: str) -> str:
-        cell = f"<mtd{LEFT}>"
-        rows = [
-            f"<mtr>{cell}{row(yes)}</mtd>{cell}<mtext>if&#160;</mtext>{row(condition)}</mtd></mtr>",
-            f"<mtr>{cell}{row(no)}</mtd>{cell}<mtext>otherwise</mtext></mtd></mtr>",
-        ]
-        return f'<mrow><mo>{{</mo><mtable columnalign="left left">{"".join(rows)}</mtable></mrow>'
+        return drawn_cases((yes, f"<mtext>if&#160;</mtext>{mrow(condition)}"), (no, "<mtext>otherwise</mtext>"))
 
     def function(self, name: str) -> str:
         return f"<mi>{name}</mi>"
@@ -101,13 +96,13 @@ class Mathml(Drawn):
 
     def under(self, kind: str, letters: Sequence[str]) -> str:
         sign = f"<mo>{SIGNS[kind]}</mo>" if kind in SIGNS else f"<mi>{kind}</mi>"
-        return f"<munder>{sign}{row(','.join(letters), tight=True)}</munder>"
+        return f"<munder>{sign}{mrow(','.join(letters), tight=True)}</munder>"
 
     def size(self, letter: str) -> str:
         return size_of(letter)
 
     def power_of_ten(self, digits: str, exponent: str) -> str:
-        power = f"<msup><mn>10</mn>{row(exponent, tight=True)}</msup>"
+        power = f"<msup><mn>10</mn>{mrow(exponent, tight=True)}</msup>"
         return power if digits == "1" else f"{digits} · {power}"
 
     def product(self, parts: Sequence[str]) -> str:
@@ -126,7 +121,7 @@ class Mathml(Drawn):
         return f"<mi>∂</mi>{text}"
 
     def transposed(self, text: str) -> str:
-        return f"<msup>{row(text)}<mo{TIGHT}>⊤</mo></msup>"
+        return raised(text, f"<mo{TIGHT}>⊤</mo>")
 
     def sign(self, sign: str) -> str:
         return sign
@@ -148,10 +143,28 @@ def bracket(condition: str) -> str:
 
 def size_of(letter: str) -> str:
     """How many values an index has."""
-    return _bars(letter, stretchy=False)
+    return bars(letter, stretchy=False)
 
 
-def _bars(text: str, stretchy: bool) -> str:
+def closed(text: str) -> str:
+    """Round parentheses."""
+    return f"<mrow><mo>(</mo>{''.join(_parts(text))}<mo>)</mo></mrow>"
+
+
+def raised(base: str, exponent: str) -> str:
+    """A power."""
+    return f"<msup>{mrow(base)}{mrow(exponent, tight=True)}</msup>"
+
+
+def drawn_cases(*cases: tuple[str, str]) -> str:
+    """Values, and where each is taken, behind a brace."""
+    cell = f"<mtd{LEFT}>"
+    rows = "".join(f"<mtr>{cell}{mrow(value)}</mtd>{cell}{where}</mtd></mtr>" for value, where in cases)
+    return f'<mrow><mo form="prefix">{{</mo><mtable columnalign="left left">{rows}</mtable></mrow>'
+
+
+def bars(text: str, stretchy: bool) -> str:
+    """Vertical bars, as high as what is between them or not."""
     stretch = f'stretchy="{str(stretchy).lower()}"'
     inside = "".join(_parts(text))
     return f'<mrow><mo form="prefix" {stretch}>|</mo>{inside}<mo form="postfix" {stretch}>|</mo></mrow>'
@@ -160,7 +173,7 @@ def _bars(text: str, stretchy: bool) -> str:
 # -- rows ----------------------------------------------------------------------------------------------------------
 
 
-def row(text: str, tight: bool = False) -> str:
+def mrow(text: str, tight: bool = False) -> str:
     """A row as one element; ``tight`` is the spacing at the foot and at the head of others."""
     parts = list(_parts(text, tight))
     return parts[0] if len(parts) == 1 else f"<mrow>{''.join(parts)}</mrow>"
@@ -192,7 +205,7 @@ def _parts(text: str, tight: bool = False, after: bool = False) -> Iterator[str]
                 sign = "−" if sign == "-" else sign
                 form = "" if operand or sign not in "+−" else ' form="prefix"'
                 yield f"<mo{form}{space}>{sign}</mo>"
-                operand = False
+                operand = sign in ")]"
             blank, last = False, ""
 
 
@@ -241,16 +254,33 @@ class Formula(NamedTuple):
 
 def inline(text: str, latex: str, mathml: str) -> str:
     """A formula within a sentence, as a ``math`` element."""
-    return _math("", text, latex, row(mathml))
+    return _math("", text, latex, mrow(mathml))
 
 
-def block(formulas: Sequence[Formula]) -> str:
+def sentence(shown: str, texts: Iterable[str], latex: Iterable[str]) -> str:
+    """A sentence in HTML. Its ``math`` elements get their formulas as text and in LaTeX, which come in their order."""
+    formulas = zip(texts, latex, strict=True)
+    out = []
+    for piece in re.split(r"(<math>.*?</math>)", shown):
+        if piece.startswith("<math>"):
+            out.append(inline(*next(formulas), piece.removeprefix("<math>").removesuffix("</math>")))
+        else:
+            out.append(prose(piece))
+    return "".join(out)
+
+
+def prose(text: str) -> str:
+    """Words in HTML; powers among them are raised."""
+    return re.sub(r"\*\*(\w+|\([^()]*\))", r"<sup>\1</sup>", escape(text, quote=False))
+
+
+def displayed(formulas: Sequence[Formula]) -> str:
     """Formulas below each other, their equality signs in line, as one ``math`` element."""
     lines = [line for formula in formulas for line in _lines(formula)]
     if len(lines) == 1:
-        shown = row(formulas[0].mathml)
+        shown = mrow(formulas[0].mathml)
     else:
-        cells = "".join(f"<mtr><mtd{RIGHT}>{row(left)}</mtd><mtd{LEFT}>{right}</mtd></mtr>" for left, right in lines)
+        cells = "".join(f"<mtr><mtd{RIGHT}>{mrow(left)}</mtd><mtd{LEFT}>{right}</mtd></mtr>" for left, right in lines)
         shown = f'<mtable columnalign="right left" displaystyle="true">{cells}</mtable>'
     latex = formulas[0].latex
     if len(formulas) > 1:
@@ -347,7 +377,7 @@ def mathml(derivation: Derivation, wrt: Collection[str] | None = None) -> str:
     """
     scribe = Scribe(derivation)
     names = in_order(derivation, wrt)
-    return block([*scribe.statements(), *_gradients(scribe, names)])
+    return displayed([*scribe.statements(), *_gradients(scribe, names)])
 
 
 def _gradients(scribe: Scribe, names: Iterable[str]) -> Iterator[Formula]:
