@@ -280,7 +280,10 @@ def displayed(formulas: Sequence[Formula]) -> str:
     if len(lines) == 1:
         shown = mrow(formulas[0].mathml)
     else:
-        cells = "".join(f"<mtr><mtd{RIGHT}>{mrow(left)}</mtd><mtd{LEFT}>{right}</mtd></mtr>" for left, right in lines)
+        cells = "".join(
+            f"<mtr><mtd{RIGHT}>{mrow(left) if left else ''}</mtd><mtd{LEFT}>{right}</mtd></mtr>"
+            for left, right in lines
+        )
         shown = f'<mtable columnalign="right left" displaystyle="true">{cells}</mtable>'
     latex = formulas[0].latex
     if len(formulas) > 1:
@@ -294,17 +297,20 @@ def _lines(formula: Formula) -> Iterator[tuple[str, str]]:
     left, equals, right = formula.mathml.partition(" = ")
     if not equals:
         left, right = "", left
-    pieces = _summands(right)
-    room = LONG * max(1, len(right)) // max(1, len(formula.text))  # in characters of MathML
     lines = [""]
-    for piece in pieces:
-        if lines[-1] and len(lines[-1]) + len(piece) > room:
+    for piece in _summands(right):
+        if lines[-1] and _seen(f"{lines[-1]}{piece}") > LONG:
             lines.append(piece)
         else:
             lines[-1] += f" {piece}" if lines[-1] else piece
     for at, line in enumerate(lines):
         start = "<mo>=</mo>" if equals and at == 0 else '<mspace width="2em"></mspace>' if at else ""
-        yield left if at == 0 else "", f"<mrow>{start}{''.join(_parts(line, after=at > 0))}</mrow>"
+        yield mrow(left) if left and at == 0 else "", f"<mrow>{start}{''.join(_parts(line, after=at > 0))}</mrow>"
+
+
+def _seen(text: str) -> int:
+    """About how many letters wide a row is; of a gradient only what stands below the bar."""
+    return len(re.sub(r"<mfrac><mrow><mi>∂</mi><mi>.</mi></mrow>|<[^>]*>|&#\d+;| ", "", text))
 
 
 def _math(display: str, text: str, latex: str, shown: str) -> str:
