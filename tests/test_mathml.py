@@ -181,3 +181,8 @@ def test_the_check_can_fail(shown):
 def test_text_is_escaped():
     for math in (inline("a < b", "a < b & c", "<mi>a</mi>"), displayed([Formula('"<', "<>", "<mi>a</mi> = 1")])):
         ElementTree.fromstring(math)
+
+
+def test_leading_axes_that_are_summed_stay_apart_from_those_that_are_not():
+    found = _without_derivatives(xwb.derive("Y[...] = X[...] sum[...](exp(b[...]))"))
+    assert "dX[...] = (sum[...](exp(b[...])))*dY[...]" in found

@@ -28,7 +28,7 @@ from ._expr import (
     Value,
     Where,
 )
-from ._print import Text
+from ._print import Text, _apart
 from ._tree import LEADING
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Drawn(Text):
         return self.under(kind, [self.named(self.letters[index]) for index in bound])
 
     def term(self, term: Term) -> str:
-        return self.term_with(term, "")
+        return self.term_with(_apart(term), "")
 
     def term_with(self, term: Term, last: str) -> str:
         number, divided = self._numbers(abs(term.coefficient))
