@@ -303,11 +303,12 @@ class _Writer:
         program = self.derivation.program
         letters = list(dict.fromkeys(x for s in program.statements for x in s.letters if x != LEADING))
         letters = [letter for letter in letters if letter not in program.sizes]
-        patterns = [range(2, 2 + len(letters))] if len(letters) <= 3 else []
-        for pattern in (*patterns, [2, 3] * len(letters), [2] * len(letters)):
+        patterns = [list(range(2, 2 + len(letters)))] if len(letters) <= 3 else []
+        patterns += [[2, 3] * len(letters), [2] * len(letters)]
+        for pattern, shaped in itertools.product(patterns, (False, True)):
             sizes = dict(zip(letters, pattern, strict=False))
             try:
-                found = self.derivation.on_paper(**sizes, **self.shapes(sizes))
+                found = self.derivation.on_paper(**sizes, **self.shapes(sizes, shaped))
             except FormulaError as error:
                 reason = str(error).splitlines()[0]
                 continue
@@ -315,17 +316,17 @@ class _Writer:
                 return found
         return f"The small case is left out: {reason}. on_paper writes it out for sizes that are given."
 
-    def shapes(self, sizes: Mapping[str, int]) -> dict[str, Any]:
-        """Shapes of inputs with leading axes, and values of integer inputs."""
+    def shapes(self, sizes: Mapping[str, int], shaped: bool) -> dict[str, Any]:
+        """Values of integer inputs, shapes of inputs with leading axes; of all where letters do not say them."""
         program = self.derivation.program
         out: dict[str, Any] = {}
         for name in program.inputs:
             places = next((s.places[name] for s in program.statements if name in s.places), {})
             letters = [place.index.letter if place.index else "" for _, place in sorted(places.items())]
-            shape = tuple(2 if letter == LEADING else sizes.get(letter, 2) for letter in letters)
+            shape = tuple(2 if letter == LEADING else sizes.get(letter, 3) for letter in letters)
             if name in self.derivation.integers:
                 out[name] = _counting(shape, itertools.count())
-            elif LEADING in letters:
+            elif LEADING in letters or (shaped and "" in letters):
                 out[name] = shape
         return out
 

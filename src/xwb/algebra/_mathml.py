@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,8 @@ SIGNS = {"sum": "∑", "prod": "∏"}
 COMPARED = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥", "<": "&lt;", ">": "&gt;"}
 # Invisible: a product, one with a fraction, whose bar is not to run into another, a function applied.
 TIMES, APART, APPLY = "<mo>&#8290;</mo>", '<mo lspace="0.17em">&#8290;</mo>', "<mo>&#8289;</mo>"
+# Browsers slant a single letter by themselves; those of longer names are written slanted. h has a place of its own.
+ITALIC = {ord(a): 0x1D434 + i for i, a in enumerate(string.ascii_uppercase + string.ascii_lowercase)} | {ord("h"): "ℎ"}
 UPRIGHT, TIGHT = ' mathvariant="normal"', ' lspace="0" rspace="0"'
 # Chromium centres the cells of MathML by its own keyword, and is moved by that alone.
 LEFT, RIGHT = (f' style="text-align:{side};text-align:-webkit-{side}"' for side in ("left", "right"))
@@ -133,7 +136,7 @@ def drawn_name(name: str) -> str:
         return "<mi>…</mi>"
     if name in GREEK:  # capitals stand upright
         return f"<mi{'' if name.islower() else UPRIGHT}>{GREEK[name]}</mi>"
-    return f"<mi>{name}</mi>" if len(name) == 1 else f'<mi style="font-style:italic">{name}</mi>'
+    return f"<mi>{name if len(name) == 1 else name.translate(ITALIC)}</mi>"
 
 
 def bracket(condition: str) -> str:
