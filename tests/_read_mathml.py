@@ -23,7 +23,7 @@ ELEMENTS = {
 LEAVES = ("mi", "mn", "mo", "mtext", "annotation")
 ATTRIBUTES = {
     "math": {"display", "alttext"},
-    "mi": {"mathvariant"},
+    "mi": {"mathvariant", "style"},
     "mn": {"style"},
     "mo": {"form", "stretchy", "lspace", "rspace"},
     "mrow": {"style"},
@@ -218,7 +218,7 @@ def _access(node: Element) -> str:
 
 def _name(node: Element) -> str:
     assert node.tag == "mi"
-    name = unicodedata.normalize("NFKC", node.text) if len(node.text) > 1 else node.text
+    name = node.text
     if name == "…":
         return "..."
     letter = unicodedata.name(name) if len(name) == 1 else ""

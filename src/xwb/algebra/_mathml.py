@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,10 +22,10 @@ LONG = 75
 GREEK = dict(zip(f"{SMALL} {LARGE}".split(), "αβγδεζηθικμνξρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", strict=True))
 SIGNS = {"sum": "∑", "prod": "∏"}
 COMPARED = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥", "<": "&lt;", ">": "&gt;"}
-# Invisible: a product, one with a fraction, whose bar is not to run into another, a function applied.
+# Invisible: a product, one with a fraction or a function, which are not to run into others, a function applied.
 TIMES, APART, APPLY = "<mo>&#8290;</mo>", '<mo lspace="0.17em">&#8290;</mo>', "<mo>&#8289;</mo>"
-# Browsers slant a single letter by themselves; those of longer names are written slanted. h has a place of its own.
-ITALIC = {ord(a): 0x1D434 + i for i, a in enumerate(string.ascii_uppercase + string.ascii_lowercase)} | {ord("h"): "ℎ"}
+# Browsers slant a single letter by themselves. Longer names are set like words in italics, as a product is not.
+ITALIC = ' style="font:italic 1em serif"'
 UPRIGHT, TIGHT = ' mathvariant="normal"', ' lspace="0" rspace="0"'
 # Chromium centres the cells of MathML by its own keyword, and is moved by that alone.
 LEFT, RIGHT = (f' style="text-align:{side};text-align:-webkit-{side}"' for side in ("left", "right"))
@@ -136,7 +135,7 @@ def drawn_name(name: str) -> str:
         return "<mi>…</mi>"
     if name in GREEK:  # capitals stand upright
         return f"<mi{'' if name.islower() else UPRIGHT}>{GREEK[name]}</mi>"
-    return f"<mi>{name if len(name) == 1 else name.translate(ITALIC)}</mi>"
+    return f"<mi{'' if len(name) == 1 else ITALIC}>{name}</mi>"
 
 
 def bracket(condition: str) -> str:
@@ -191,7 +190,8 @@ def _parts(text: str, tight: bool = False, after: bool = False) -> Iterator[str]
         if element:
             factor = not chunk.startswith(("<mo", "<munder><mo"))
             if operand and blank and factor:
-                yield APART if "<mfrac>" in (chunk[:7], last[:7]) else TIMES
+                apart = "<mfrac>" in (chunk[:7], last[:7]) or chunk.startswith("<mrow><mi>")
+                yield APART if apart else TIMES
             yield chunk
             operand, blank, last = factor, False, chunk
             continue
