@@ -240,6 +240,7 @@ def test_the_small_case():
     paper = d.on_paper(n=2, m=3, d=2)
     section = page.section("paper")
     assert f"{len(paper.equations)} equations" in words(section)
+    assert words(section.find(".//code")) == LINEAR
     numbers = [words(e[-1]) for e in section.iter("div") if e.get("class") == "equation"]
     assert numbers == [f"({equation.number})" for equation in paper.equations]
     assert Page(html(d, paper={"n": 1, "d": 1, "m": 1})).section("paper").find("details") is not None

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # Characters of MathML after which formulas are written as plain text, and further steps are left out: a page is to be
 # read, and a browser to draw it.
 MOST = 600_000
-PAPER_LINES = 130  # of the small case; a longer one is tried with smaller sizes
+# Lines of the small case as text: of a longer one smaller sizes are tried, and how long the smallest may be.
+PAPER_LINES, LONGEST = 130, 350
 BACKENDS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
 COPY = (
@@ -135,13 +136,16 @@ class _Writer:
         return f'<span class="copyable"><code id="{name}">{escape(text)}</code>{button}</span>'
 
     def display(self, formulas: Sequence[Formula], style: str = "formula") -> str:
-        """Formulas in a box of their own that scrolls; plain text where the page has enough of them."""
+        """Formulas in a box of their own that scrolls; plain text where the page has enough of them.
+
+        Browsers give the keyboard to such a box where it overflows, so it needs no tab stop where it does not.
+        """
         size = sum(len(formula.mathml) + len(formula.latex) for formula in formulas)
         self.room -= size
         if self.room < 0:
             lines = "\n".join(formula.text for formula in formulas)
             return f'<pre class="{style} long"><code>{escape(lines)}</code></pre>'
-        return f'<div class="{style} scroll" tabindex="0">{displayed(formulas)}</div>'
+        return f'<div class="{style} scroll">{displayed(formulas)}</div>'
 
     # -- the sections ----------------------------------------------------------------------------------------------
 
@@ -298,6 +302,8 @@ class _Writer:
     def smallest(self) -> Paper | str:
         """The small case for sizes that differ as far as it stays short; or a sentence."""
         reason = "it would be too long"
+        shortest: Paper | None = None
+        least = LONGEST
         if len(self.derivation.formula) > 2000:
             return f"The small case is left out: {reason}."
         program = self.derivation.program
@@ -312,9 +318,12 @@ class _Writer:
             except FormulaError as error:
                 reason = str(error).splitlines()[0]
                 continue
-            if str(found).count("\n") < PAPER_LINES:
+            lines = str(found).count("\n")
+            if lines < PAPER_LINES:
                 return found
-        return f"The small case is left out: {reason}. on_paper writes it out for sizes that are given."
+            if lines < least:
+                shortest, least = found, lines
+        return shortest or f"The small case is left out: {reason}. on_paper writes it out for sizes that are given."
 
     def shapes(self, sizes: Mapping[str, int], shaped: bool) -> dict[str, Any]:
         """Values of integer inputs, shapes of inputs with leading axes; of all where letters do not say them."""

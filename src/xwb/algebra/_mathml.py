@@ -261,14 +261,17 @@ def inline(text: str, latex: str, mathml: str) -> str:
 
 
 def sentence(shown: str, texts: Iterable[str], latex: Iterable[str]) -> str:
-    """A sentence in HTML. Its ``math`` elements get their formulas as text and in LaTeX, which come in their order."""
+    """A sentence in HTML; its ``code`` elements stay as they are.
+
+    Its ``math`` elements get their formulas as text and in LaTeX, which come in their order.
+    """
     formulas = zip(texts, latex, strict=True)
     out = []
-    for piece in re.split(r"(<math>.*?</math>)", shown):
+    for piece in re.split(r"(<math>.*?</math>|<code>.*?</code>)", shown):
         if piece.startswith("<math>"):
             out.append(inline(*next(formulas), piece.removeprefix("<math>").removesuffix("</math>")))
         else:
-            out.append(prose(piece))
+            out.append(piece if piece.startswith("<code>") else prose(piece))
     return "".join(out)
 
 

@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._entries import Case, Factor, Node, Sum, Symbol, single
@@ -114,7 +115,7 @@ class Paper:
                 continue
             more = " more" if part.latex.startswith("=") else ""
             shown = displayed([Formula("", part.latex, part.mathml)]) if part.mathml else ""
-            box = f'<div class="formula scroll{more}" tabindex="0">{shown}</div>'
+            box = f'<div class="formula scroll{more}">{shown}</div>'
             out.append(f'<div class="equation">{box}<span class="muted">({part.number})</span></div>')
         return "\n".join(out)
 
@@ -307,7 +308,8 @@ class _Writer:
         statements = self.program.text.replace(";", "\n").splitlines()
         formula = "; ".join(" ".join(line.split()) for line in statements if line.strip())
         of = " for " if self.case.letters else ""
-        self.say(lambda w: w(formula, rf"\texttt{{{in_text(formula)}}}") + of + self.sizes(w))
+        typed = rf"\texttt{{{in_text(formula)}}}", f"<code>{escape(formula)}</code>"
+        self.say(lambda w: w(formula, *typed) + of + self.sizes(w))
         tensors = [name for name in inputs if shape[name]]
         numbers = [name for name in inputs if not shape[name]]
         known = [name for name in tensors if name in self.case.known]
