@@ -400,6 +400,8 @@ def test_text_is_escaped():
     assert len(page.all("script")) == 1
     assert not page.all("b")
     assert copied(page, "the formula") == "Y[n] = where(b<script, script, X[n]) + [b<script]"
+    shown = re.sub(r"(?s)<(style|script)>.*?</\1>", "", text)
+    assert not re.search(r"<[^a-z/!]", shown)
 
 
 def test_a_report_cannot_bring_markup():

@@ -186,3 +186,9 @@ def test_text_is_escaped():
 def test_leading_axes_that_are_summed_stay_apart_from_those_that_are_not():
     found = _without_derivatives(xwb.derive("Y[...] = X[...] sum[...](exp(b[...]))"))
     assert "dX[...] = (sum[...](exp(b[...])))*dY[...]" in found
+
+
+def test_what_could_be_read_in_two_ways_is_told_apart():
+    assert "<mi>s</mi><mo>·</mo><mrow><mo>(</mo>" in xwb.derive("Y[i] = s*(X[i] + 1)").mathml()
+    cases = xwb.derive("Y[i] = where(X[i] > 0, X[i], 1) X[i]").mathml()
+    assert '<mrow><mo>(</mo><mrow><mo form="prefix">{</mo>' in cases
