@@ -5,41 +5,23 @@ A page served beside the report opens it in frames of two widths, measures, and 
 
 from __future__ import annotations
 
-import functools
-import html
-import json
-import os
-import re
-import shutil
-import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _browser import CONTRAST, SCHEMES, WIDTHS, browse, found_by, serving
 
 import xwb
 from xwb.reports import write_report
 from xwb.training import DigitsJob, DigitsOptions
 
 MODELS = {"network": {}, "bare": {"hidden": ()}, "svm": {"hidden": (), "loss": "svm"}}
-WIDTHS = (390, 768, 1280)
-SCHEMES = {"dark": 0, "light": 1}
 
 MEASURE = """<!DOCTYPE html><title>measure</title><link rel="icon" href="data:,"><body>
 <script>
 const widths = %s, found = {};
-function luminance(colour) {
-  const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(Number)
-    .map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-}
-function contrast(a, b) {
-  const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
-  return (high + 0.05) / (low + 0.05);
-}
+%s
 function measure(frame) {
   const page = frame.contentDocument, root = page.documentElement;
   const look = e => frame.contentWindow.getComputedStyle(e);
@@ -70,18 +52,6 @@ Promise.all(widths.map(width => new Promise(done => {
 """
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    path = shutil.which("chromium")
-    assert path, "these tests need Debian's chromium: apt-get install chromium"
-    return path
-
-
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A folder with one report of each model, and the address where it is served."""
@@ -98,43 +68,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     (folder / "bad" / "report.html").write_text(
         "<!DOCTYPE html><p style='width:1500px'>wide<img src='/missing.png'><script>console.error('oh')</script>"
     )
-    handler = functools.partial(Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def browse(chromium: str, profile: Path, address: str, scheme: str, *more: str) -> tuple[str, str]:
-    """The page's DOM after its scripts, and what Chromium wrote to stderr."""
-    done = subprocess.run(
-        [
-            chromium,
-            "--headless",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--hide-scrollbars",
-            "--enable-logging=stderr",
-            *(["--no-sandbox"] if os.geteuid() == 0 else []),
-            f"--user-data-dir={profile}",
-            f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}",
-            "--window-size=1400,1000",
-            "--virtual-time-budget=20000",
-            *more,
-            address,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout, done.stderr
+    with serving(folder) as address:
+        yield folder, address
 
 
 def measured(
@@ -142,11 +77,8 @@ def measured(
 ) -> tuple[dict[int, Any], list[str]]:
     """What the frames found by width, and the console's lines."""
     folder, address = served
-    (folder / f"measure-{model}.html").write_text(MEASURE % (list(WIDTHS), f"/{model}/report.html"))
-    dom, log = browse(chromium, profile, f"{address}/measure-{model}.html", scheme, "--dump-dom")
-    assert "<title>done</title>" in dom, (dom[-2000:], log[-2000:])
-    found = json.loads(html.unescape(re.search(r"<body>(.*)</body>", dom, re.DOTALL)[1]))
-    return {int(width): values for width, values in found.items()}, re.findall(r".*:CONSOLE.*", log)
+    (folder / f"measure-{model}.html").write_text(MEASURE % (list(WIDTHS), CONTRAST, f"/{model}/report.html"))
+    return found_by(chromium, profile, f"{address}/measure-{model}.html", scheme)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

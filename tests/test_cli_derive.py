@@ -12,7 +12,7 @@ import pytest
 import xwb
 from test_cli import XWB, on_terminal, one_line, run
 from test_page import LSTM, PAGE
-from xwb.algebra import latex, page
+from xwb.algebra import html, latex, page
 from xwb.cli import main
 
 LINEAR = "Y[n,m] = X[n,d] W[d,m] + b[m]"
@@ -53,6 +53,26 @@ def test_on_paper(capfd):
     paper = xwb.derive(LINEAR).on_paper(n=2, d=2, m=3)
     assert derive(LINEAR, "--paper", "n=2,d=2,m=3", capfd=capfd) == f"{paper}\n"
     assert derive(LINEAR, "--paper", "n=2,d=2,m=3", "--latex", capfd=capfd) == f"{paper.latex()}\n"
+
+
+def test_html(tmp_path, capfd):
+    file = tmp_path / "page.html"
+    assert derive(TWO, "--html", str(file), capfd=capfd) == f"wrote {file}\n"
+    assert file.read_text("utf-8") == xwb.derive(TWO).html()
+    assert derive(LINEAR, "--html", str(file), "--wrt", "W", "--sizes", "n=64,d=4096,m=4096", capfd=capfd)
+    assert file.read_text("utf-8") == html(xwb.derive(LINEAR), wrt=["W"], sizes={"n": 64, "d": 4096, "m": 4096})
+    assert derive(LINEAR, "--html", str(file), "--paper", "n=1,d=2,m=1", capfd=capfd)
+    assert file.read_text("utf-8") == html(xwb.derive(LINEAR), paper={"n": 1, "d": 2, "m": 1})
+    assert list(tmp_path.iterdir()) == [file]
+    assert derive(LINEAR, "--html", "-", capfd=capfd) == xwb.derive(LINEAR).html()
+
+
+def test_html_of_a_mistake_leaves_the_file(tmp_path, capfd):
+    file = tmp_path / "page.html"
+    file.write_text("before")
+    assert main(["derive", "Y[n] = X[n,d]", "--html", str(file)]) == 2
+    assert main(["derive", LINEAR, "--html", str(file), "--paper", "n=99,d=99,m=99"]) == 2
+    assert file.read_text() == "before"
 
 
 def test_a_formula_on_stdin(tmp_path):
@@ -118,6 +138,9 @@ def test_mistakes_in_the_formula_or_its_names(capfd, args, words):
         [LINEAR, "--paper", "n=2,d=2,m=3", "--wrt", "W"],
         [LINEAR, "--paper", "n=2,d=2,m=3", "--sizes", "n=2"],
         [LINEAR, "--latex", "--sizes", "n=2,d=2,m=3"],
+        [LINEAR, "--latex", "--html", "page.html"],
+        [LINEAR, "--html", "missing/page.html"],
+        [LINEAR, "--html"],
         [LINEAR, "--frobnicate"],
         [LINEAR, "--wrt"],
     ],

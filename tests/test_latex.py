@@ -183,3 +183,8 @@ def test_long_sums_go_on_in_the_next_line():
 
 def test_signs_of_text_are_escaped():
     assert in_text("50 % of x_1 & {y} < 2**(n)") == r"50 \% of x\_1 \& \{y\} $<$ 2$^{(n)}$"
+
+
+def test_leading_axes_that_are_summed_stay_apart_from_those_that_are_not():
+    d = xwb.derive("Y[...] = X[...] sum[...](exp(b[...]))")
+    assert r"\frac{\partial L}{\partial X_{\ldots}} &= \left( \sum_{\ldots} \exp" in d.latex()

@@ -233,7 +233,7 @@ def test_the_entries_are_the_values_and_the_gradients(formula, sizes):
     derivation = xwb.derive(formula)
     paper = derivation.on_paper(**sizes)
     case, rng = paper._case, np.random.default_rng(0)
-    pen = Pen(case, latex=False)
+    pen = Pen(case)
     arrays = {name: case.known.get(name, rng.uniform(0.2, 1.8, case.shape[name])) for name in derivation.inputs}
     arrays = {name: a if a.dtype.kind == "i" else a * rng.choice([-1, 1], a.shape) for name, a in arrays.items()}
     dY = rng.normal(size=case.shape[derivation.output])
@@ -479,8 +479,9 @@ def test_shapes_do_in_place_of_letters():
 
 
 def test_an_equation_is_a_named_tuple():
-    number, text, latex = xwb.derive(LINEAR).on_paper(n=1, d=1, m=1).equations[1]
+    number, text, latex, mathml = xwb.derive(LINEAR).on_paper(n=1, d=1, m=1).equations[1]
     assert (number, text, latex) == (2, ("Y = XW",), "Y = XW")
+    assert mathml == "<mi>Y</mi> = <mi>X</mi> <mi>W</mi>"
 
 
 def test_numbers_below_each_other():

@@ -18,15 +18,16 @@ import xwb
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "xwb"
 
-BELOW_ADAPTERS = {"core", "layers", "algebra", "runs", "proof", "training", "reports"}
+BELOW_ADAPTERS = {"core", "pages", "layers", "algebra", "runs", "proof", "training", "reports"}
 MAY_IMPORT = {
     "core": set(),
+    "pages": set(),
     "layers": {"core"},
-    "algebra": {"core"},
+    "algebra": {"core", "pages"},
     "runs": {"core"},
     "proof": {"core", "layers", "algebra"},
     "training": {"core", "layers", "runs"},
-    "reports": {"core", "layers", "algebra", "proof", "training", "runs"},
+    "reports": {"core", "pages", "layers", "algebra", "proof", "training", "runs"},
     "adapters": BELOW_ADAPTERS,
     "cli": BELOW_ADAPTERS | {"adapters", "xwb"},
     "xwb": BELOW_ADAPTERS,  # the package's own __init__

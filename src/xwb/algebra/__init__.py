@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import _tree as tree
     from ._derivation import Derivation, Gradient
+    from ._html import html
     from ._inputs import Fit, Input, Size, Slot, fit, slots
     from ._latex import latex
+    from ._mathml import mathml
     from ._page import page
     from ._text import parse
 
@@ -23,7 +25,9 @@ __all__ = [
     "Slot",
     "derive",
     "fit",
+    "html",
     "latex",
+    "mathml",
     "page",
     "parse",
     "slots",
@@ -58,7 +62,9 @@ _HOMES = {
     "Size": "_inputs",
     "Slot": "_inputs",
     "fit": "_inputs",
+    "html": "_html",
     "latex": "_latex",
+    "mathml": "_mathml",
     "page": "_page",
     "parse": "_text",
     "slots": "_inputs",

@@ -581,6 +581,25 @@ class Derivation:
 
         return latex(self)
 
+    def mathml(self) -> str:
+        """Formula, gradients and their matrix forms in MathML: one ``math`` element for a page in HTML."""
+        from ._mathml import mathml
+
+        return mathml(self)
+
+    def html(self, proof: Any = None) -> str:
+        """One page in HTML that needs nothing else: formula, gradients, steps, the small case, costs, conditions.
+
+        Args:
+            proof: what `xwb.check` or `xwb.prove` found, to be shown too.
+
+        Raises:
+            TypeError: ``proof`` is neither.
+        """
+        from ._html import html
+
+        return html(self, proof)
+
     def __str__(self) -> str:
         """A page for the terminal: formula, gradients with their forms and costs, steps, side conditions."""
         from ._page import page

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from ._expr import (
-    Affine,
-    Apply,
-    Compare,
-    Delta,
-    Expr,
-    Index,
-    Indices,
-    Place,
-    Power,
-    Read,
-    Reduce,
-    SizeOf,
-    Term,
-    Value,
-    Where,
-)
+from ._drawn import Drawn, by_hand, gradients_of
 from ._page import conditions, in_order
-from ._print import Letters, Text
+from ._print import Letters
 from ._steps import CHANGED, Step, steps
 from ._tree import LEADING
 
@@ -38,6 +20,7 @@ LARGE = "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 GREEK = frozenset(SMALL.split() + LARGE.split())
 COMMANDS = frozenset(("exp", "log", "sin", "cos", "tanh", "max", "min"))
 COMPARED = {"==": "=", "!=": r"\neq", "<=": r"\leq", ">=": r"\geq", "<": "<", ">": ">"}
+SIGNS = {"⊙": r"\odot", "∘": r"\circ", " ": r"\,"}
 # A right side that looks longer than this goes on in a second line, if it is a sum.
 LONG = 75
 
@@ -70,29 +53,12 @@ def latex(derivation: Derivation, wrt: Collection[str] | None = None) -> str:
     return "\n\n".join(parts)
 
 
-class Latex(Text):
-    r"""The printer in LaTeX: subscripts, fractions, `\sum`; one method per node, as in `Text`."""
+class Latex(Drawn):
+    r"""The printer in LaTeX: subscripts, fractions, `\sum`."""
 
     compared = COMPARED
     loss = "L"
-    adjoints: frozenset[str] = frozenset()
-    """Tensors that are gradients: ``dY`` is printed as ∂L/∂Y."""
-
-    def statement(self, name: str, left: Indices, body: Expr) -> str:
-        self.letters.statement(left, body)
-        places = [self.letters[index] for index in left]
-        above = self.adjoint(name[1:], places) if name in self.adjoints else self.access(name, places)
-        return f"{above} = {self.expr(body)}"
-
-    def access(self, name: str, places: Iterable[str]) -> str:
-        inside = ",".join(named(place) if place == LEADING or place.isidentifier() else place for place in places)
-        return f"{named(name)}_{{{inside}}}" if inside else named(name)
-
-    def adjoint(self, name: str, places: Iterable[str]) -> str:
-        return self.slope(self.loss, self.access(name, places))
-
-    def slope(self, above: str, below: str) -> str:
-        return rf"\frac{{\partial {above}}}{{\partial {below}}}"
+    ones = r"\mathbf{1}"
 
     def inline(self, formula: str) -> str:
         if formula == "loss":
@@ -100,55 +66,58 @@ class Latex(Text):
         words = (named(word) if word == LEADING or word.isidentifier() else word for word in formula.split(" × "))
         return f"${' × '.join(words)}$".replace("×", r"\times").replace("·", r"\cdot")
 
-    def summed(self, bound: Indices, body: str) -> str:
-        return f"{self._under('sum', bound)} {body}" if bound else body
+    def named(self, name: str) -> str:
+        return named(name)
 
-    def _under(self, command: str, bound: Indices) -> str:
-        return rf"\{command}_{{{','.join(named(self.letters[index]) for index in bound)}}}"
+    def upright(self, name: str) -> str:
+        escaped = name.replace("_", r"\_")
+        return rf"\mathrm{{{escaped}}}"
 
-    def term(self, term: Term) -> str:
-        return self.term_with(term, "")
+    def subscript(self, name: str, places: Sequence[str]) -> str:
+        return f"{name}_{{{','.join(places)}}}"
 
-    def term_with(self, term: Term, last: str) -> str:
-        number, divided = self._number(abs(term.coefficient))
-        front = rf"\frac{{{number}}}{{{divided}}}" if divided else number if number != "1" else ""
-        above = [(factor, exponent) for factor, exponent in term.factors if exponent > 0]
-        below = [(factor, -exponent) for factor, exponent in term.factors if exponent < 0]
-        body = self._factors(above)
-        if below:
-            # Gradients are fractions themselves, so they stand beside the fraction.
-            outside = [pair for pair in above if self._is_adjoint(pair[0])]
-            inside = [pair for pair in above if pair not in outside]
-            over = self._within(inside)
-            if front and not divided and not term.bound:
-                over, front = self._product([front, *self._factors(inside)]), ""
-            body = [*self._factors(outside), rf"\frac{{{over}}}{{{self._within(below)}}}"]
-        product = self._product([*body, *([last] if last else [])])
-        if term.bound:
-            product = f"{self._under('sum', term.bound)} {product or '1'}"
-        text = " ".join(part for part in (front, product) if part) or "1"
-        return f"-{text}" if term.coefficient < 0 else text
+    def fraction(self, above: str, below: str) -> str:
+        return rf"\frac{{{above}}}{{{below}}}"
 
-    def _within(self, factors: list[tuple[Any, Fraction]]) -> str:
-        """One half of a fraction, where a sum alone needs no parentheses."""
-        match factors:
-            case [(Expr() as alone, 1)]:
-                return self.expr(alone)
-        return self._product(self._factors(factors)) or "1"
+    def raised(self, base: str, exponent: str) -> str:
+        return f"{base}^{{{exponent}}}"
 
-    def _is_adjoint(self, node: Any) -> bool:
-        return isinstance(node, Read) and node.tensor in self.adjoints
+    def closed(self, text: str) -> str:
+        return _closed(text)
 
-    def _factors(self, factors: list[tuple[Any, Fraction]]) -> list[str]:
-        """Factors as text; what has no right end gets parentheses beside others."""
-        if len(factors) == 1 and isinstance(factors[0][0], Where) and factors[0][1] == 1:
-            return [self.atom(factors[0][0])]
-        return [
-            _closed(self._power(f, e)) if isinstance(f, Where) and e == 1 else self._power(f, e) for f, e in factors
-        ]
+    def bracket(self, condition: str) -> str:
+        return rf"\left[ {condition} \right]"
 
-    @staticmethod
-    def _product(parts: list[str]) -> str:
+    def magnitude(self, text: str) -> str:
+        return rf"\left| {text} \right|"
+
+    def root(self, text: str) -> str:
+        return rf"\sqrt{{{text}}}"
+
+    def cases(self, yes: str, condition: str, no: str) -> str:
+        rows = rf"{yes} & \text{{if }} {condition} \\ {no} & \text{{otherwise}}"
+        return rf"\begin{{cases}} {rows} \end{{cases}}"
+
+    def function(self, name: str) -> str:
+        return rf"\{name}" if name in COMMANDS else rf"\operatorname{{{name}}}"
+
+    def at(self, mode: str, place: str) -> str:
+        return f"{self.function(mode)}({place})"
+
+    def call(self, function: str, argument: str) -> str:
+        return f"{function} {argument}"
+
+    def under(self, kind: str, letters: Sequence[str]) -> str:
+        return rf"\{kind}_{{{','.join(letters)}}}"
+
+    def size(self, letter: str) -> str:
+        return f"|{letter}|"
+
+    def power_of_ten(self, digits: str, exponent: str) -> str:
+        power = f"10^{{{exponent}}}"
+        return power if digits == "1" else rf"{digits} \cdot {power}"
+
+    def product(self, parts: Sequence[str]) -> str:
         """Juxtaposed factors; a dot where a bare name would look like a function."""
         out = ""
         for part in parts:
@@ -157,70 +126,14 @@ class Latex(Text):
             out += (r" \cdot " if called else " " if out else "") + part
         return out
 
-    def _power(self, node: Any, exponent: Fraction) -> str:
-        text = self.atom(node)
-        if exponent == 1:
-            return text
-        plain = isinstance(node, Read | Value) and not self._is_adjoint(node)
-        base = text if plain or isinstance(node, Expr | Compare | Delta) else _closed(text)
-        return f"{base}^{{{exponent}}}"
+    def partial(self, text: str) -> str:
+        return rf"\partial {text}"
 
-    def atom(self, node: Any) -> str:
-        match node:
-            case Expr():
-                return _closed(self.expr(node))
-            case Value(at):
-                text = self.affine(at)
-                return text if len(at.terms) + (at.constant != 0) == 1 and _unit(at) else _closed(text)
-            case Apply():
-                return self._apply(node)
-            case Compare() | Delta():
-                return rf"\left[ {self.condition(node)} \right]"
-            case Where():
-                no = rf"{self.expr(node.no)} & \text{{otherwise}}"
-                yes = rf"{self.expr(node.yes)} & \text{{if }} {self.condition(node.condition)}"
-                return rf"\begin{{cases}} {yes} \\ {no} \end{{cases}}"
-            case Power():
-                return f"{self._base(node.base)}^{{{self.expr(node.exponent)}}}"
-            case Reduce():
-                return f"{self._under(node.kind, node.bound)} {_closed(self.expr(node.body))}"
-        return super().atom(node)
+    def transposed(self, text: str) -> str:
+        return rf"{text}^{{\top}}"
 
-    def _base(self, base: Expr) -> str:
-        """What a power stands at, without parentheses where it is a plain entry."""
-        match base.terms:
-            case (Term(coefficient=1, factors=((Read() as read, 1),)),) if not self._is_adjoint(read):
-                return self.read(read)
-        return _closed(self.expr(base))
-
-    def _apply(self, node: Apply) -> str:
-        inside = ", ".join(self.expr(argument) for argument in node.arguments)
-        if node.function == "sqrt":
-            return rf"\sqrt{{{inside}}}"
-        if node.function == "abs":
-            return rf"\left| {inside} \right|"
-        return f"{_function(node.function)} {_closed(inside)}"
-
-    def read(self, node: Read) -> str:
-        places = [self.place(place) for place in node.places]
-        if node.tensor in self.adjoints:
-            return self.adjoint(node.tensor[1:], places)
-        name = node.tensor
-        return self.access(name, places) if places or name not in self.letters.ranges else _upright(name)
-
-    def place(self, place: Place) -> str:
-        text = self.affine(place.at)
-        return f"{_function(place.mode)}({text})" if place.mode else text
-
-    def affine(self, at: Affine) -> str:
-        return super().affine(at).replace("*", " ")
-
-    def _integer(self, term: Index | SizeOf | Read) -> str:
-        if isinstance(term, Index):
-            return named(self.letters[term])
-        if isinstance(term, SizeOf):
-            return f"|{named(self.letters.size(term))}|"
-        return self.read(term) if term.places else _upright(term.tensor)
+    def sign(self, sign: str) -> str:
+        return SIGNS[sign]
 
 
 def named(name: str) -> str:
@@ -235,22 +148,8 @@ def named(name: str) -> str:
     return rf"\mathit{{{escaped}}}"
 
 
-def _upright(name: str) -> str:
-    """A scalar tensor where it could be taken for an index."""
-    escaped = name.replace("_", r"\_")
-    return rf"\mathrm{{{escaped}}}"
-
-
-def _function(name: str) -> str:
-    return rf"\{name}" if name in COMMANDS else rf"\operatorname{{{name}}}"
-
-
 def _closed(text: str) -> str:
     return rf"\left( {text} \right)"
-
-
-def _unit(at: Affine) -> bool:
-    return all(coefficient == 1 for _, coefficient in at.terms) and at.constant >= 0
 
 
 def printer_for(derivation: Derivation) -> type[Latex]:
@@ -258,9 +157,17 @@ def printer_for(derivation: Derivation) -> type[Latex]:
 
     class Printer(Latex):
         loss = "L" if derivation.program.loss == "L" else r"\mathcal{L}"
-        adjoints = frozenset(f"d{name}" for name in (*derivation._adjoints, derivation.output))
+        adjoints = gradients_of(derivation)
 
     return Printer
+
+
+def matrix_form(text: str, derivation: Derivation) -> str | None:
+    r"""Matrix notation of NumPy in LaTeX, ``X.T @ dY`` as ``X^{\top} \frac{\partial L}{\partial Y}``.
+
+    None for what has no such form.
+    """
+    return by_hand(text, derivation, printer_for(derivation)(Letters(derivation.classes, ())))
 
 
 # -- the document --------------------------------------------------------------------------------------------------
@@ -394,118 +301,3 @@ def in_text(sentence: str) -> str:
         plain = "".join(TEXT.get(char, char) for char in pieces[at])
         pieces[at] = re.sub(r"\*\*(\w+|\([^()]*\))", r"$^{\1}$", plain)
     return "".join(pieces)
-
-
-# -- matrix form ---------------------------------------------------------------------------------------------------
-
-
-class _Piece(NamedTuple):
-    """A piece of a matrix form. ``axes``: 0 a number, 1 a column, 2 a matrix.
-
-    ``binds``: 3 what an exponent can stand at, 2 a power, 1 a matrix product, 0 a sum or a product entry by entry.
-    """
-
-    text: str
-    axes: int
-    binds: int
-
-    @property
-    def factor(self) -> str:
-        return self.text if self.binds else _closed(self.text)
-
-    @property
-    def base(self) -> str:
-        return self.text if self.binds == 3 else _closed(self.text)
-
-    @property
-    def turned(self) -> str:
-        return rf"{self.base}^{{\top}}"
-
-
-def matrix_form(text: str, derivation: Derivation) -> str | None:
-    r"""Matrix notation of NumPy in LaTeX, ``X.T @ dY`` as ``X^{\top} \frac{\partial L}{\partial Y}``.
-
-    Vectors are columns, a bold 1 is a column of ones, a dot in a circle multiplies entry by entry. None for what has no
-    such form.
-    """
-    program, printer = derivation.program, printer_for(derivation)
-    text_of = printer(Letters(derivation.classes, ()))
-    tensors = {name: _Piece(named(name), axes, 3) for name, axes in program.ranks.items()}
-    for name, axes in program.ranks.items():
-        if f"d{name}" in printer.adjoints:
-            tensors[f"d{name}"] = _Piece(text_of.adjoint(name, ()), axes, 2)
-    piece = _piece(ast.parse(text, mode="eval").body, tensors)
-    return piece.text if piece else None
-
-
-def _piece(node: ast.AST, tensors: Mapping[str, _Piece]) -> _Piece | None:
-    match node:
-        case ast.Name(id=name):
-            return tensors.get(name)
-        case ast.Constant(value=value):
-            return _Piece(str(value), 0, 3)
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            of = _piece(operand, tensors)
-            return of and _Piece(f"-{of.factor}", of.axes, 0)
-        case ast.Attribute(value=value, attr="T"):
-            of = _piece(value, tensors)
-            return of and (_Piece(of.turned, 2, 2) if of.axes == 2 else of)
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="np"), attr="outer"), args=[left, right]):
-            a, b = _piece(left, tensors), _piece(right, tensors)
-            return _Piece(f"{a.factor} {b.turned}", 2, 1) if a and b else None
-        case ast.Call(func=ast.Attribute(value=value, attr="sum"), keywords=keywords):
-            of = _piece(value, tensors)
-            axis = keywords[0].value.value if keywords and isinstance(keywords[0].value, ast.Constant) else None
-            return of and _sum(of, axis)
-        case ast.BinOp(left=left, op=ast.Mult(), right=ast.Subscript(value=value)):  # A * v[:, None]
-            a, b = _piece(left, tensors), _piece(value, tensors)
-            return _Piece(rf"\operatorname{{diag}} {_closed(b.text)} {a.factor}", 2, 1) if a and b else None
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = _piece(left, tensors), _piece(right, tensors)
-            return _operation(a, op, b) if a and b else None
-    return None
-
-
-def _sum(of: _Piece, axis: object) -> _Piece | None:
-    ones = r"\mathbf{1}"
-    match of.axes, axis:
-        case 2, 0:
-            return _Piece(f"{of.turned} {ones}", 1, 1)
-        case 2, 1:
-            return _Piece(f"{of.factor} {ones}", 1, 1)
-        case 2, None:
-            return _Piece(rf"{ones}^{{\top}} {of.factor} {ones}", 0, 1)
-        case 1, 0 | None:
-            return _Piece(rf"{ones}^{{\top}} {of.factor}", 0, 1)
-    return None
-
-
-def _operation(a: _Piece, op: ast.operator, b: _Piece) -> _Piece | None:
-    match op:
-        case ast.Add():
-            return _Piece(f"{a.text} + {b.text}", max(a.axes, b.axes), 0)
-        case ast.Sub():
-            return _Piece(f"{a.text} - {b.factor}", max(a.axes, b.axes), 0)
-        case ast.Pow():
-            exponent = rf"\circ {b.text}" if a.axes else b.text
-            return _Piece(f"{a.base}^{{{exponent}}}", a.axes, 2)
-        case ast.Mult() if 0 in (a.axes, b.axes):
-            negative = a.text.startswith("-")
-            first = a.text if negative else a.factor
-            return _Piece(rf"{first} \, {b.factor}", max(a.axes, b.axes), 0 if negative else 1)
-        case ast.Mult() if a.axes == b.axes:
-            return _Piece(rf"{_entrywise(a)} \odot {_entrywise(b)}", a.axes, 0)
-        case ast.Mult() if (a.axes, b.axes) == (2, 1):
-            return _Piece(rf"{a.factor} \operatorname{{diag}} {_closed(b.text)}", 2, 1)
-        case ast.MatMult() if (a.axes, b.axes) == (1, 2):
-            return _Piece(f"{b.turned} {a.factor}", 1, 1)
-        case ast.MatMult() if a.axes == 1:
-            return _Piece(f"{a.turned} {b.factor}", 0, 1)
-        case ast.MatMult():
-            return _Piece(f"{a.factor} {b.factor}", b.axes, 1)
-    return None
-
-
-def _entrywise(piece: _Piece) -> str:
-    """A factor of a product entry by entry: matrix products and sums in parentheses."""
-    return piece.text if piece.binds >= 2 else _closed(piece.text)

@@ -195,12 +195,12 @@ def _costs(gradients: Sequence[Gradient], sizes: Mapping[str, Any] | None, width
     rows = []
     for gradient in gradients:
         cost = gradient.cost(**sizes) if sizes else gradient.cost()
-        rows.append({"einsum": gradient.einsum or "", "matrix": gradient.matrix or "", **_cells(cost)})
+        rows.append({"einsum": gradient.einsum or "", "matrix": gradient.matrix or "", **cost_cells(cost)})
     columns = [column for column in rows[0] if any(row[column] for row in rows)]
     wide = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
     names = [f"d{gradient.name}" for gradient in gradients]
     front = max(map(len, names))
-    title = f"Cost for {', '.join(f'{name} = {_size(n)}' for name, n in sizes.items())}" if sizes else "Cost"
+    title = f"Cost for {', '.join(f'{name} = {said_size(n)}' for name, n in sizes.items())}" if sizes else "Cost"
     if 2 + front + sum(2 + wide[column] for column in columns) <= width:
         head = "".join(f"  {column:<{wide[column]}}" for column in columns)
         body = ["".join(f"  {row[column] or '-':<{wide[column]}}" for column in columns) for row in rows]
@@ -214,11 +214,13 @@ def _costs(gradients: Sequence[Gradient], sizes: Mapping[str, Any] | None, width
     return "\n".join(lines)
 
 
-def _size(size: Any) -> str:
+def said_size(size: Any) -> str:
+    """The size of an index, or the shape of a tensor."""
     return " × ".join(map(str, size)) if isinstance(size, tuple) else str(size)
 
 
-def _cells(cost: Cost) -> dict[str, str]:
+def cost_cells(cost: Cost) -> dict[str, str]:
+    """The columns of a table of costs."""
     cells = {"multiply-adds": shown(cost.multiply_adds)}
     entries = shown(cost.jacobian_entries)
     if isinstance(cost.jacobian_bytes, int):

@@ -8,13 +8,30 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._entries import Case, Factor, Node, Sum, Symbol, single
 from ._expr import Expr, Term, Value, walk
 from ._forms import matrix
 from ._latex import in_text, named, printer_for
-from ._pen import DOT, SUBSCRIPTS, Box, Pen, Piece, beside, box, framed, joined, matrix_latex, matrix_text
+from ._mathml import Formula, displayed, drawn_name, mathml_printer, mrow, sentence
+from ._pen import (
+    DOT,
+    SUBSCRIPTS,
+    Box,
+    MathPen,
+    Pen,
+    Piece,
+    TexPen,
+    beside,
+    box,
+    framed,
+    joined,
+    matrix_latex,
+    matrix_mathml,
+    matrix_text,
+)
 from ._print import Letters
 from ._read import Statement
 from ._tree import LEADING
@@ -46,11 +63,12 @@ Written: TypeAlias = Callable[[Pen], str]
 
 
 class Equation(NamedTuple):
-    """A numbered equation: lines of text of one width, and LaTeX; both without the number."""
+    """A numbered equation: lines of text of one width, LaTeX, a row of MathML; all without the number."""
 
     number: int
     text: tuple[str, ...]
     latex: str
+    mathml: str = ""
 
 
 class Sentence(NamedTuple):
@@ -58,6 +76,7 @@ class Sentence(NamedTuple):
 
     text: str
     latex: str
+    html: str = ""
 
 
 class Paper:
@@ -85,6 +104,19 @@ class Paper:
                     out.append(_displayed(group))
                     group = []
         return "\n\n".join(out)
+
+    def html(self) -> str:
+        """The page as a fragment of HTML, its equations in MathML."""
+        out = []
+        for part in self._parts:
+            if isinstance(part, Sentence):
+                out.append(f"<p>{part.html}</p>")
+                continue
+            more = " more" if part.latex.startswith("=") else ""
+            shown = displayed([Formula("", part.latex, part.mathml)]) if part.mathml else ""
+            box = f'<div class="formula scroll{more}">{shown}</div>'
+            out.append(f'<div class="equation">{box}<span class="muted">({part.number})</span></div>')
+        return "\n".join(out)
 
     def __str__(self) -> str:
         widest = max((len(line) for equation in self.equations for line in equation.text), default=0)
@@ -135,7 +167,7 @@ class _Writer:
         self.derivation = case.derivation
         self.program = case.program
         self.output = case.program.output
-        self.pens = self.text, self.tex = Pen(case, latex=False), Pen(case, latex=True)
+        self.pens = self.text, self.tex, self.drawn = Pen(case), TexPen(case), MathPen(case)
         self.parts: list[Sentence | Equation] = []
         self.count = 0
         self.indent = 0  # of equations that go on from the one before
@@ -165,14 +197,17 @@ class _Writer:
     # -- sentences and equations -----------------------------------------------------------------------------------
 
     def say(self, written: Written) -> None:
-        self.parts.append(Sentence(written(self.text), written(self.tex)))
+        for pen in self.pens:
+            pen.formulas.clear()
+        text, latex, shown = map(written, self.pens)
+        self.parts.append(Sentence(text, latex, sentence(shown, self.text.formulas, self.tex.formulas)))
 
     def word(self, written: Written) -> Piece:
         """A formula, wrapped where it is too long for a line."""
-        return Piece((box(wrapped(written(self.text), LINE)),), written(self.tex))
+        return Piece((box(wrapped(written(self.text), LINE)),), written(self.tex), written(self.drawn))
 
     def boxed(self, piece: Piece) -> Piece:
-        return Piece(tuple(map(framed, piece.blocks)), rf"\boxed{{{piece.latex}}}")
+        return Piece(tuple(map(framed, piece.blocks)), self.tex.framed(piece.latex), self.drawn.framed(piece.mathml))
 
     def equals(self, piece: Piece) -> Piece:
         return joined(self.word(lambda w: "="), piece)
@@ -182,14 +217,14 @@ class _Writer:
         lead = self.word(left)
         self.indent = lead.blocks[0].width + 1
         if right.listed:
-            self.number([Piece(right.blocks, f"{lead.latex} = {right.latex}")])
+            self.number([Piece(right.blocks, f"{lead.latex} = {right.latex}", f"{lead.mathml} = {right.mathml}")])
         else:
             self.number([joined(lead, self.equals(right)), *more])
 
     def go_on(self, right: Piece, *more: Piece) -> None:
         """An equation that goes on from the one before, below its equality sign."""
         if right.listed:
-            self.number([Piece(right.blocks, f"= {right.latex}")])
+            self.number([Piece(right.blocks, f"= {right.latex}", f"= {right.mathml}")])
         else:
             self.number([self.equals(right), *more], self.indent)
 
@@ -205,7 +240,8 @@ class _Writer:
         lines = [f"{' ' * indent}{line}" for row in rows for line in beside(row, gap).lines]
         self.count += 1
         latex = (r" \quad " if apart else " ").join(piece.latex for piece in pieces)
-        self.parts.append(Equation(self.count, box(lines or [""]).lines, latex))
+        mathml = ('<mspace width="1.5em"></mspace>' if apart else " ").join(piece.mathml for piece in pieces)
+        self.parts.append(Equation(self.count, box(lines or [""]).lines, latex, mathml))
 
     # -- tensors written out ---------------------------------------------------------------------------------------
 
@@ -218,7 +254,7 @@ class _Writer:
         ``left`` is what stands beside the matrix.
         """
         self.shown += entries.values()
-        text, latex = ({at: pen.sum(entry) for at, entry in entries.items()} for pen in self.pens)
+        text, latex, mathml = ({at: pen.sum(entry) for at, entry in entries.items()} for pen in self.pens)
         if not shape:
             return self.word(lambda w: w.sum(entries[()]))
         room = ROOM - len(left) - 3
@@ -233,8 +269,9 @@ class _Writer:
                 lines += [head + first, *(" " * len(head) + line for line in more)]
             if not all(entry.terms for entry in entries.values()):
                 lines.append("all others are 0")
-            return Piece((box(lines),), matrix_latex(shape, latex), listed=True)
-        return Piece(tuple(blocks), matrix_latex(shape, latex))
+            blocks = [box(lines)]
+            return Piece(tuple(blocks), matrix_latex(shape, latex), matrix_mathml(shape, mathml), listed=True)
+        return Piece(tuple(blocks), matrix_latex(shape, latex), matrix_mathml(shape, mathml))
 
     def letters_of(self, name: str) -> Piece:
         """A tensor, an entry a letter."""
@@ -270,7 +307,8 @@ class _Writer:
         statements = self.program.text.replace(";", "\n").splitlines()
         formula = "; ".join(" ".join(line.split()) for line in statements if line.strip())
         of = " for " if self.case.letters else ""
-        self.say(lambda w: w(formula, rf"\texttt{{{in_text(formula)}}}") + of + self.sizes(w))
+        typed = rf"\texttt{{{in_text(formula)}}}", f"<code>{escape(formula)}</code>"
+        self.say(lambda w: w(formula, *typed) + of + self.sizes(w))
         tensors = [name for name in inputs if shape[name]]
         numbers = [name for name in inputs if not shape[name]]
         known = [name for name in tensors if name in self.case.known]
@@ -292,7 +330,7 @@ class _Writer:
     def sizes(self, w: Pen) -> str:
         """``n = 2, d = 2``."""
         return ", ".join(
-            w.math(w(f"{letter}\xa0=\xa0{size}", f"{named(letter)} = {size}"))
+            w.math(w(f"{letter}\xa0=\xa0{size}", f"{named(letter)} = {size}", f"{drawn_name(letter)} = {size}"))
             + (f" in {w.said(name)}" if len(sizes) > 1 else "")
             for letter, sizes in self.case.letters.items()
             for size, name in sizes.items()
@@ -331,6 +369,7 @@ class _Writer:
                 number = str(self.lettered)
                 self.text.named[inner] = f"{self.letter}{number.translate(SUBSCRIPTS)}"
                 self.tex.named[inner] = f"{self.letter}_{{{number}}}"
+                self.drawn.named[inner] = f"<msub>{drawn_name(self.letter)}<mn>{number}</mn></msub>"
                 found.append(inner)
         return found
 
@@ -361,8 +400,11 @@ class _Writer:
             parts = f"d{name}", adjoint.entry, adjoint.body
         else:
             parts = name, statement.left, statement.body
-        latex = printer_for(derivation)(Letters(derivation.classes, self.program.ranks))
-        return self.word(lambda w: (latex if w.tex else derivation._text()).statement(*parts))
+        kinds = printer_for(derivation), mathml_printer(derivation)
+        drawn = (kind(Letters(derivation.classes, self.program.ranks)) for kind in kinds)
+        printers = (derivation._text(), *drawn)
+        written = {pen: printer.statement(*parts) for pen, printer in zip(self.pens, printers, strict=True)}
+        return self.word(written.__getitem__)
 
     # -- the backward pass -----------------------------------------------------------------------------------------
 
@@ -464,7 +506,9 @@ class _Writer:
             limit = str(size) if index.letter == LEADING else index.letter.upper()
             wide = max(len(limit), len(letter) + 2)
             drawn = Box(tuple(line.center(wide) for line in (limit, "Σ", f"{letter}=1")), 1)
-            signs.append(Piece((drawn,), rf"\sum_{{{letter}=1}}^{limit if len(limit) == 1 else f'{{{limit}}}'}"))
+            latex = rf"\sum_{{{letter}=1}}^{limit if len(limit) == 1 else f'{{{limit}}}'}"
+            below = mrow(f"<mi>{letter}</mi>=1", tight=True)
+            signs.append(Piece((drawn,), latex, f"<munderover><mo>∑</mo>{below}{mrow(limit)}</munderover>"))
 
         def product(w: Pen) -> str:
             entry = w.entry(above, letters)
@@ -517,9 +561,14 @@ class _Writer:
         if self.text.notation(source):
             whole = self.word(lambda w: f"{w.gradient(name)} = {w.notation(source)}")
         else:
-            self.say(lambda w: w(f"In index notation, with d{name} for {w.gradient(name)}:", "In index notation:"))
+            self.say(lambda w: self.in_index_notation(w, name))
             whole = self.index_formula(name)
         self.number([self.boxed(whole)])
+
+    @staticmethod
+    def in_index_notation(w: Pen, name: str) -> str:
+        plain = "In index notation:"
+        return w(f"In index notation, with d{name} for {w.gradient(name)}:", plain, plain)
 
     def another(self, name: str, also: bool) -> None:
         """A further gradient as a whole; a product of two matrices says it without its entries."""

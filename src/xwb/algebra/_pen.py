@@ -1,4 +1,4 @@
-"""How the small case is written: boxes of text for a terminal, LaTeX for a paper, and a pen for each."""
+"""How the small case is written: boxes of text for a terminal, LaTeX for a paper, MathML for a page; a pen for each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ._entries import Case, Factor, Node, Sum, Symbol, single
 from ._latex import COMMANDS, named, printer_for
+from ._mathml import APPLY, TIGHT, Mathml, bars, bracket, closed, drawn_cases, drawn_name, mrow, raised
 from ._print import decimal
 
 SUBSCRIPTS = str.maketrans("0123456789ijklmnop", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘₙₒₚ")
@@ -88,13 +89,14 @@ def framed(inner: Box) -> Box:
 
 
 class Piece(NamedTuple):
-    """A part of an equation in both forms; the text in blocks, between which a line may end.
+    """A part of an equation in all forms; the text in blocks, between which a line may end.
 
     ``listed``: the blocks are equations of their own, one for each entry.
     """
 
     blocks: tuple[Box, ...]
     latex: str
+    mathml: str
     listed: bool = False
 
 
@@ -103,7 +105,8 @@ def joined(*pieces: Piece) -> Piece:
     blocks = pieces[0].blocks
     for piece in pieces[1:]:
         blocks = (*blocks[:-1], beside([blocks[-1], piece.blocks[0]]), *piece.blocks[1:])
-    return Piece(blocks, " ".join(piece.latex for piece in pieces if piece.latex))
+    latex, mathml = ([*filter(None, parts)] for parts in zip(*((p.latex, p.mathml) for p in pieces), strict=True))
+    return Piece(blocks, " ".join(latex), " ".join(mathml))
 
 
 def matrix_text(shape: Sequence[int], entries: Mapping[tuple[int, ...], str], room: int) -> list[Box]:
@@ -124,6 +127,11 @@ def matrix_latex(shape: Sequence[int], entries: Mapping[tuple[int, ...], str]) -
     return _pmatrix(_nested(shape, (), entries.__getitem__, _pmatrix))
 
 
+def matrix_mathml(shape: Sequence[int], entries: Mapping[tuple[int, ...], str]) -> str:
+    """A tensor as a matrix, of matrices where it has more than two axes."""
+    return _mtable(_nested(shape, (), entries.__getitem__, _mtable))
+
+
 def _nested(shape: Sequence[int], at: tuple[int, ...], cell: Callable[[tuple[int, ...]], Any], fence: Any) -> Rows:
     """Rows of a tensor's cells: one row where the number of axes is odd; cells are fenced rows of the inner axes."""
     outer, inner = (shape[:1], shape[1:]) if len(shape) % 2 else (shape[:2], shape[2:])
@@ -142,49 +150,59 @@ def _pmatrix(rows: Sequence[Sequence[str]]) -> str:
     return rf"\begin{{pmatrix}} {inside} \end{{pmatrix}}"
 
 
+def _mtable(rows: Sequence[Sequence[str]]) -> str:
+    inside = "".join(f"<mtr>{''.join(f'<mtd>{mrow(cell)}</mtd>' for cell in cells)}</mtr>" for cells in rows)
+    return closed(f"<mtable>{inside}</mtable>")
+
+
 # -- the pens ----------------------------------------------------------------------------------------------------------
 
 
 class Pen:
-    """Writes symbols and expressions, in text for a terminal or in LaTeX.
+    """Writes symbols and expressions: as text for a terminal; `TexPen` and `MathPen` draw them.
 
     ``named`` are parts of expressions that are written as one symbol: sums that were given a letter, and the values of
-    statements.
+    statements. ``formulas`` are those within the sentence that was written last.
     """
 
-    def __init__(self, case: Case, latex: bool) -> None:
+    drawn = False
+    """Whether fractions and exponents are drawn."""
+
+    def __init__(self, case: Case) -> None:
         self.case = case
-        self.tex = latex
         names = list(case.program.ranks)
         taken = Counter(name.lower() for name in names)
         # The entries of X are x, unless that is another tensor.
         self.small = {name: name.lower() if taken[name.lower()] == 1 else name for name in names}
         self.named: dict[Factor, str] = {}
-        loss = printer_for(case.derivation).loss
-        self.loss = self("L" if loss == "L" else "ℒ", loss)
+        self.formulas: list[str] = []
+        self.loss = self("L" if printer_for(case.derivation).loss == "L" else "ℒ", printer_for(case.derivation).loss)
 
-    def __call__(self, text: str, latex: str) -> str:
-        return latex if self.tex else text
+    def __call__(self, text: str, latex: str, mathml: str | None = None) -> str:
+        """What this pen writes; in MathML what stands in the text, unless told."""
+        return text
 
     def math(self, written: str) -> str:
         """A symbol in a sentence."""
-        return self(written, f"${written}$")
+        self.formulas.append(written)
+        return written
 
     def said(self, tensor: str) -> str:
         """A tensor in a sentence."""
         return self.math(self.name(tensor))
 
     def name(self, tensor: str) -> str:
-        return self(tensor, named(tensor))
+        return tensor
 
     def entry(self, tensor: str, at: Iterable[str]) -> str:
         """An entry; the axes of a small tensor need no comma between them."""
         at = list(at)
         if not at:
             return self.name(tensor)
-        comma = "," if max(self.case.shape[tensor]) > 9 else ""
-        below = comma.join(at).translate(SUBSCRIPTS)
-        return self(f"{self.small[tensor]}{below}", f"{self.name(self.small[tensor])}_{{{','.join(at)}}}")
+        return self.subscript(self.small[tensor], at, "," if max(self.case.shape[tensor]) > 9 else "")
+
+    def subscript(self, name: str, at: Sequence[str], comma: str = "") -> str:
+        return f"{name}{comma.join(at).translate(SUBSCRIPTS)}"
 
     def at(self, tensor: str, at: tuple[int, ...]) -> str:
         """An entry, counted from 1."""
@@ -192,7 +210,7 @@ class Pen:
 
     def by(self, above: str, below: str) -> str:
         """A derivative."""
-        return self(f"∂{above}/∂{below}", rf"\frac{{\partial {above}}}{{\partial {below}}}")
+        return f"∂{above}/∂{below}"
 
     def d(self, below: str) -> str:
         """The derivative of the loss."""
@@ -206,7 +224,39 @@ class Pen:
         return self.d(entry) if symbol.adjoint else entry
 
     def paren(self, inner: str) -> str:
-        return self(f"({inner})", rf"\left({inner}\right)")
+        return f"({inner})"
+
+    def fraction(self, top: str, bottom: str) -> str:
+        return f"{top}/{bottom}"
+
+    def root(self, inner: str) -> str:
+        return f"sqrt({inner})"
+
+    def raised(self, base: str, exponent: str) -> str:
+        """A power whose exponent is no number."""
+        return f"{base}^({exponent})"
+
+    def magnitude(self, inner: str) -> str:
+        return f"abs({inner})"
+
+    def bracket(self, condition: str) -> str:
+        return f"[{condition}]"
+
+    def cases(self, condition: str, yes: str, no: str) -> str:
+        return f"where({condition}, {yes}, {no})"
+
+    def compared(self, head: str) -> str:
+        return COMPARISONS.get(head, (head, head))[0]
+
+    def call(self, head: str, inner: str) -> str:
+        return f"{head}{self.paren(inner)}"
+
+    def transposed(self, inner: str) -> str:
+        return f"{inner}ᵀ"
+
+    def framed(self, inner: str) -> str:
+        """With a frame around it; text is framed in its box."""
+        return inner
 
     def sum(self, expr: Sum) -> str:
         out = ""
@@ -227,8 +277,8 @@ class Pen:
         words += [self.product(slopes)] if slopes else []
         if not below:
             return " ".join([*words, top] if top else words)
-        if self.tex:
-            return " ".join([*words, rf"\frac{{{top or 1}}}{{{bottom}}}"])
+        if self.drawn:
+            return " ".join([*words, self.fraction(top or "1", bottom)])
         bottom = bottom if len(below) == 1 else f"({bottom})"
         if slopes and not top:
             return f"{' '.join(words)} / {bottom}"
@@ -237,7 +287,7 @@ class Pen:
     def number(self, value: Fraction) -> str:
         if value.denominator == 1 or (value.denominator > 12 and decimal(value)):
             return decimal(value)
-        return self(f"{value.numerator}/{value.denominator}", rf"\frac{{{value.numerator}}}{{{value.denominator}}}")
+        return self.fraction(str(value.numerator), str(value.denominator))
 
     def product(self, factors: Powers) -> str:
         """Factors side by side, without a space between entries of tensors with names of one letter."""
@@ -250,15 +300,14 @@ class Pen:
 
     def power(self, factor: Factor, exponent: Fraction) -> str:
         if exponent == Fraction(1, 2):
-            inner = self.argument(single(factor))
-            return self(f"sqrt({inner})", rf"\sqrt{{{inner}}}")
+            return self.root(self.argument(single(factor)))
         base = self.factor(factor)
         if exponent == 1:
             return base
         if isinstance(factor, Node) and factor.head == "**":
             base = self.paren(base)
-        if self.tex:
-            return f"{base}^{{{exponent}}}"
+        if self.drawn:
+            return self.raised(base, str(exponent))
         return f"{base}{str(exponent).translate(SUPERSCRIPTS)}" if exponent.denominator == 1 else f"{base}^({exponent})"
 
     def argument(self, expr: Sum) -> str:
@@ -282,22 +331,22 @@ class Pen:
         inner = [self.argument(argument) for argument in arguments]
         match head:
             case "max=" | "min=":
-                return f"[{inner[0]} = {self.factor(Node(head[:-1], tuple(arguments[1:])))}]"
+                return self.bracket(f"{inner[0]} = {self.factor(Node(head[:-1], tuple(arguments[1:])))}")
             case "where":
                 if isinstance(condition := arguments[0].terms[0][1][0][0], Node):
-                    inner[0] = self.node(condition.head, condition.arguments)[1:-1]
-                cases = rf"\begin{{cases}} {inner[1]} & {inner[0]} \\ {inner[2]} & \text{{else}} \end{{cases}}"
-                return self(f"where({', '.join(inner)})", cases)
+                    inner[0] = self.comparison(condition.head, condition.arguments)
+                return self.cases(*inner)
             case "**":
-                return self(f"({inner[0]})^({inner[1]})", rf"\left({inner[0]}\right)^{{{inner[1]}}}")
+                return self.raised(self.paren(inner[0]), inner[1])
             case "abs":
-                return self(f"abs({inner[0]})", rf"\left|{inner[0]}\right|")
+                return self.magnitude(inner[0])
             case _ if not head[0].isalpha():
-                sign = self(*COMPARISONS.get(head, (head, head)))
-                return f"[{inner[0]} {sign} {inner[1]}]"
-        plain = head.removesuffix("'")
-        name = self(head, rf"\{head}" if head in COMMANDS else rf"\operatorname{{{plain}}}{head[len(plain) :]}")
-        return f"{name}{self.paren(', '.join(inner))}"
+                return self.bracket(self.comparison(head, arguments))
+        return self.call(head, ", ".join(inner))
+
+    def comparison(self, head: str, arguments: Sequence[Sum]) -> str:
+        left, right = (self.argument(argument) for argument in arguments)
+        return f"{left} {self.compared(head)} {right}"
 
     # -- matrix notation -------------------------------------------------------------------------------------------
 
@@ -319,7 +368,7 @@ class Pen:
             case ast.Attribute(value=value, attr="T"):
                 inner, rank, _ = self._notation(value)
                 plain = isinstance(value, ast.Name) and value.id in self.case.program.ranks
-                return f"{inner if plain else self.paren(inner)}{self('ᵀ', '^T')}", rank, 2
+                return self.transposed(inner if plain else self.paren(inner)), rank, 2
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 inner, rank, binds = self._notation(operand)
                 return f"-{inner if binds else self.paren(inner)}", rank, 0
@@ -337,3 +386,112 @@ class Pen:
                 sign = self(" · ", r" \cdot ") if rank == other == 1 else "" if len(a) == len(b) == 1 else " "
                 return f"{a}{sign}{b}", rank + other - 2, 1
         raise LookupError(node)
+
+
+class TexPen(Pen):
+    """Writes LaTeX."""
+
+    drawn = True
+
+    def __call__(self, text: str, latex: str, mathml: str | None = None) -> str:
+        return latex
+
+    def math(self, written: str) -> str:
+        return f"${super().math(written)}$"
+
+    def name(self, tensor: str) -> str:
+        return named(tensor)
+
+    def subscript(self, name: str, at: Sequence[str], comma: str = "") -> str:
+        return f"{self.name(name)}_{{{','.join(at)}}}"
+
+    def by(self, above: str, below: str) -> str:
+        return self.fraction(rf"\partial {above}", rf"\partial {below}")
+
+    def paren(self, inner: str) -> str:
+        return rf"\left({inner}\right)"
+
+    def fraction(self, top: str, bottom: str) -> str:
+        return rf"\frac{{{top}}}{{{bottom}}}"
+
+    def root(self, inner: str) -> str:
+        return rf"\sqrt{{{inner}}}"
+
+    def raised(self, base: str, exponent: str) -> str:
+        return f"{base}^{{{exponent}}}"
+
+    def magnitude(self, inner: str) -> str:
+        return rf"\left|{inner}\right|"
+
+    def cases(self, condition: str, yes: str, no: str) -> str:
+        return rf"\begin{{cases}} {yes} & {condition} \\ {no} & \text{{else}} \end{{cases}}"
+
+    def compared(self, head: str) -> str:
+        return COMPARISONS.get(head, (head, head))[1]
+
+    def call(self, head: str, inner: str) -> str:
+        plain = head.removesuffix("'")
+        name = rf"\{head}" if head in COMMANDS else rf"\operatorname{{{plain}}}{head[len(plain) :]}"
+        return f"{name}{self.paren(inner)}"
+
+    def transposed(self, inner: str) -> str:
+        return f"{inner}^T"
+
+    def framed(self, inner: str) -> str:
+        return rf"\boxed{{{inner}}}"
+
+
+class MathPen(Pen):
+    """Writes MathML."""
+
+    drawn = True
+
+    def __call__(self, text: str, latex: str, mathml: str | None = None) -> str:
+        return text if mathml is None else mathml
+
+    def math(self, written: str) -> str:
+        return f"<math>{mrow(super().math(written))}</math>"
+
+    def name(self, tensor: str) -> str:
+        return drawn_name(tensor)
+
+    def subscript(self, name: str, at: Sequence[str], comma: str = "") -> str:
+        return f"<msub>{self.name(name)}{mrow(','.join(at), tight=True)}</msub>"
+
+    def by(self, above: str, below: str) -> str:
+        return self.fraction(f"<mi>∂</mi>{above}", f"<mi>∂</mi>{below}")
+
+    def paren(self, inner: str) -> str:
+        return closed(inner)
+
+    def fraction(self, top: str, bottom: str) -> str:
+        return f"<mfrac>{mrow(top)}{mrow(bottom)}</mfrac>"
+
+    def root(self, inner: str) -> str:
+        return f"<msqrt>{mrow(inner)}</msqrt>"
+
+    def raised(self, base: str, exponent: str) -> str:
+        return raised(base, exponent)
+
+    def magnitude(self, inner: str) -> str:
+        return bars(inner, stretchy=True)
+
+    def bracket(self, condition: str) -> str:
+        return bracket(condition)
+
+    def cases(self, condition: str, yes: str, no: str) -> str:
+        return drawn_cases((yes, mrow(condition)), (no, "<mtext>else</mtext>"))
+
+    def compared(self, head: str) -> str:
+        return Mathml.compared[head]
+
+    def call(self, head: str, inner: str) -> str:
+        plain = head.removesuffix("'")
+        name = f"<mi>{plain}</mi>" if plain == head else f"<msup><mi>{plain}</mi><mo{TIGHT}>′</mo></msup>"
+        return f"<mrow>{name}{APPLY}{closed(inner)}</mrow>"
+
+    def transposed(self, inner: str) -> str:
+        return raised(inner, f"<mo{TIGHT}>⊤</mo>")
+
+    def framed(self, inner: str) -> str:
+        return f'<mrow style="border:1px solid;padding:.4em .5em">{mrow(inner)}</mrow>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -35,12 +36,18 @@ NARROW, USUAL, WIDE = 60, 100, 140
     help="The small case instead, every entry written out, such as n=2,d=2,m=3.",
 )
 @click.option("--latex", is_flag=True, help="Print LaTeX, for the body of a document that loads amsmath.")
+@click.option(
+    "--html",
+    metavar="FILE",
+    help="Write one page in HTML, with everything: the steps to unfold, the small case, costs; - prints it.",
+)
 def derive(
     formula: tuple[str, ...],
     wrt: tuple[str, ...],
     sizes: dict[str, Any] | None,
     paper: dict[str, Any] | None,
     latex: bool,
+    html: str | None,
 ) -> None:
     """Derive the backward pass of a layer written in index notation.
 
@@ -49,14 +56,19 @@ def derive(
     """
     from .. import algebra
     from ..core import FormulaError
+    from ..runs import write_bytes
 
-    if paper is not None and (wrt or sizes is not None):
+    if html is not None and latex:
+        raise click.UsageError("--html goes without --latex: the page has a LaTeX source of its own")
+    if paper is not None and html is None and (wrt or sizes is not None):
         raise click.UsageError(f"--paper goes without {'--wrt' if wrt else '--sizes'}: it writes out every gradient")
     if latex and sizes is not None:
         raise click.UsageError("--latex goes without --sizes: it shows no costs")
     derivation = algebra.derive(_stdin() if formula == ("-",) else " ".join(formula))
     try:
-        if paper is not None:
+        if html is not None:
+            text = algebra.html(derivation, wrt=wrt or None, sizes=sizes, paper=paper)
+        elif paper is not None:
             page = derivation.on_paper(**paper)
             text = page.latex() if latex else str(page)
         elif latex:
@@ -65,7 +77,11 @@ def derive(
             text = algebra.page(derivation, wrt=wrt or None, sizes=sizes, width=_width())
     except FormulaError as error:
         raise FormulaError(_in_options(str(error))) from None
-    say(text)
+    if html is not None and html != "-":
+        write_bytes(Path(html), text.encode())
+        say(f"wrote {html}")
+    else:
+        say(text.removesuffix("\n"))
 
 
 def _in_options(message: str) -> str:

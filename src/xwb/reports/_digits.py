@@ -6,16 +6,17 @@ import os
 import shlex
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core import Array, RunError
+from ..pages import facts, page, section, table
 from ..runs import Run
 from ..training import Classifier, as_features, load_digits, stratified_split
 from ._chart import Curve, line_chart, linear_axis, log_axis
-from ._page import facts, page, section, table
 from ._pixels import diverging, ink
 
 MISTAKES_SHOWN = 60
@@ -80,7 +81,8 @@ def render_report(run: Run) -> str:
         section("Gradient check", *_gradient_check(record["gradient_check"], classifier)),
         section("How it was made", _provenance(record, classifier)),
     ]
-    return page(f"{title} · xwb", body)
+    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    return page(f"{title} · xwb", body, style)
 
 
 def _percent(fraction: float) -> str:

@@ -1,15 +1,28 @@
-"""The skeleton that every report shares: one HTML file that needs nothing else, light or dark, wide or narrow."""
+"""The skeleton that every page shares: one HTML file that needs nothing else, light or dark, wide or narrow."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """The whole document; ``body`` is HTML, ``title`` text."""
-    style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+def page(title: str, body: Iterable[str], style: str = "", script: str = "") -> str:
+    """The whole document.
+
+    Args:
+        title: text.
+        body: HTML.
+        style: CSS that is the page's own, after the one of all pages.
+        script: the one script that may run, known to the browser by its hash.
+    """
+    shared = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    allowed = ""
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        allowed = f"; script-src 'sha256-{digest}'"
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -17,15 +30,16 @@ def page(title: str, body: Iterable[str]) -> str:
             "<head>",
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            # Nothing may be fetched and no script may run, whatever a name in the run says.
+            # Nothing may be fetched and no other script may run, whatever a name on the page says.
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-            "style-src 'unsafe-inline'; img-src data:\">",
+            f"style-src 'unsafe-inline'; img-src data:{allowed}\">",
             '<link rel="icon" href="data:,">',
             f"<title>{escape(title)}</title>",
-            f"<style>\n{style}</style>",
+            f"<style>\n{shared}{style}</style>",
             "</head>",
             "<body>",
             *body,
+            *([f"<script>{script}</script>"] if script else []),
             "</body>",
             "</html>",
             "",
@@ -33,9 +47,10 @@ def page(title: str, body: Iterable[str]) -> str:
     )
 
 
-def section(heading: str, *content: str) -> str:
-    """A section with its heading (text) and content (HTML)."""
-    return "\n".join(["<section>", f"<h2>{escape(heading)}</h2>", *content, "</section>"])
+def section(heading: str, *content: str, name: str = "") -> str:
+    """A section with its heading (text) and content (HTML); ``name`` is what a link leads to."""
+    start = f'<section id="{escape(name)}">' if name else "<section>"
+    return "\n".join([start, f"<h2>{escape(heading)}</h2>", *content, "</section>"])
 
 
 def facts(pairs: Iterable[tuple[str, str]], style: str = "facts") -> str:
