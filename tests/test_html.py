@@ -24,6 +24,7 @@ from test_latex import FORMULAS, LINEAR
 from test_page import LSTM
 from xwb.algebra import Derivation, html
 from xwb.algebra._explained import RULES
+from xwb.algebra._steps import CHANGED
 
 VOID = {"meta", "link", "input", "br"}
 EVERY = {**FORMULAS, "lstm": LSTM}
@@ -198,7 +199,7 @@ def test_steps(name):
         for step, item in zip(steps, items, strict=True):
             shown = " ".join(math.get("alttext") for math in item.findall(".//math[@display]"))
             assert step.after in shown
-            if step.rule not in ("chain rule over entries", "regroup"):
+            if step.rule not in ("chain rule over entries", "regroup", *CHANGED):
                 assert step.before in shown
 
 

@@ -187,4 +187,7 @@ def test_signs_of_text_are_escaped():
 
 def test_leading_axes_that_are_summed_stay_apart_from_those_that_are_not():
     d = xwb.derive("Y[...] = X[...] sum[...](exp(b[...]))")
-    assert r"\frac{\partial L}{\partial X_{\ldots}} &= \left( \sum_{\ldots} \exp" in d.latex()
+    assert (
+        r"\frac{\partial L}{\partial X_{\ldots}} &= \frac{\partial L}{\partial Y_{\ldots}} \sum_{\ldots} \exp"
+        in d.latex()
+    )

@@ -57,9 +57,9 @@ def test_known_layers_would_be_drawn(name):
 def test_statements_are_read_back_equal(name):
     """The statements that stand in the block give the same values as the formula."""
     d = xwb.derive(FORMULAS[name])
-    count = len(d.program.statements)
+    count = len(d.named.statements)
     again = xwb.derive("; ".join(_without_derivatives(d)[:count]))
-    assert again.inputs == d.inputs
+    assert sorted(again.inputs) == sorted(d.inputs)
     rng = np.random.default_rng(3)
     sizes = {"i": 2, "k": 3, "j": 4, "p": 2, "q": 2, "d": 3, "n": 2, "m": 3, "v": 2, "c": 2, "r": 2, "k1": 3}
     arrays = {}
@@ -112,7 +112,9 @@ def test_the_formula_comes_along_in_latex_and_as_text(name):
     math = ElementTree.fromstring(d.mathml())
     source = math.find("semantics/annotation").text
     check_latex(source)
-    assert math.get("alttext").startswith(d.explicit)
+    texts = math.get("alttext").split("; ")
+    assert [text.split(" = ")[0].split("[")[0] for text in texts][: len(d.named.statements)] == list(d.named.values)
+    assert texts[len(d.named.statements) - 1] == d.explicit.split("; ")[-1] or d.named is not d.program
     for gradient in (d[name].formula for name in d.differentiable):
         assert gradient in math.get("alttext")
 
@@ -185,7 +187,7 @@ def test_text_is_escaped():
 
 def test_leading_axes_that_are_summed_stay_apart_from_those_that_are_not():
     found = _without_derivatives(xwb.derive("Y[...] = X[...] sum[...](exp(b[...]))"))
-    assert "dX[...] = (sum[...](exp(b[...])))*dY[...]" in found
+    assert "dX[...] = dY[...]*sum[...](exp(b[...]))" in found
 
 
 def test_what_could_be_read_in_two_ways_is_told_apart():

@@ -203,7 +203,7 @@ def test_a_page_is_to_be_read(monkeypatch):
     monkeypatch.setattr("xwb.algebra._page.MOST", 20)
     text = str(xwb.derive(LSTM))
     assert re.findall(r"^d\w+$", text, re.MULTILINE) == ["dO", "dH1"]
-    assert "The steps to dC, dI, dG, " in text
+    assert "The steps to dC1, dF, dC, dI, dG, " in text
     assert text.count("  dbf[h]") == 1
 
 

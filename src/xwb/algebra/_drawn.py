@@ -28,7 +28,7 @@ from ._expr import (
     Value,
     Where,
 )
-from ._print import Text, _apart
+from ._print import Text, _apart, sum_last
 from ._tree import LEADING
 
 if TYPE_CHECKING:
@@ -152,10 +152,15 @@ class Drawn(Text):
 
     def term_with(self, term: Term, last: str) -> str:
         number, divided = self._numbers(abs(term.coefficient))
+        if mean := self._mean(term):
+            # The sizes of a mean stand before its sum.
+            sizes = [(factor, -exponent) for factor, exponent in term.factors if (factor, exponent) not in mean.factors]
+            divided = self.product([*([divided] if divided else []), *self._factors(sizes)])
+            term = Term(term.coefficient, term.bound, mean.factors)
         front = self.fraction(number, divided) if divided else number if number != "1" else ""
         above = [(factor, exponent) for factor, exponent in term.factors if exponent > 0]
         below = [(factor, -exponent) for factor, exponent in term.factors if exponent < 0]
-        body = self._factors(above)
+        body = self._factors(above, ends=not last)
         if below:
             # Gradients are fractions themselves, so they stand beside the fraction.
             outside = [pair for pair in above if self._is_adjoint(pair[0])]
@@ -186,8 +191,14 @@ class Drawn(Text):
     def _is_adjoint(self, node: Any) -> bool:
         return isinstance(node, Read) and node.tensor in self.adjoints
 
-    def _factors(self, factors: list[tuple[Any, Fraction]]) -> list[str]:
-        """Factors as text; what has no right end gets parentheses beside others."""
+    def _factors(self, factors: list[tuple[Any, Fraction]], ends: bool = True) -> list[str]:
+        """Factors as text; what has no right end gets parentheses beside others.
+
+        With ``ends`` nothing stands behind them: a sum goes last and needs no parentheses.
+        """
+        factors, lone = sum_last(factors) if ends and len(factors) > 1 else (factors, None)
+        if lone is not None:
+            return [*self._factors(factors[:-1], ends=False), self.term(lone)]
         if len(factors) == 1 and isinstance(factors[0][0], Where) and factors[0][1] == 1:
             return [self.atom(factors[0][0])]
         return [

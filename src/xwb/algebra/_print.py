@@ -201,10 +201,10 @@ class Text:
         term = _apart(term)
         above, below = self._number(term.coefficient)
         if mean := self._mean(term):
-            text = f"mean[{self._bound(term.bound)}]({self.term(mean)})"
+            text = f"mean[{self._bound(term.bound)}]({self._inside(mean)})"
             text = f"{above} {text}" if above != "1" else text
             return f"{text}/{below}" if below else text
-        factors, last = _sum_last([(f, e) for f, e in term.factors if e > 0])
+        factors, last = sum_last([(f, e) for f, e in term.factors if e > 0])
         divisors = [(f, -e) for f, e in term.factors if e < 0]
         parts = [self._power(f, e) for f, e in factors]
         if len(parts) > 1 and not divisors and not below and last:
@@ -228,7 +228,14 @@ class Text:
         """A sum over a product as a factor, its product in parentheses."""
         if self._mean(term):
             return self.term(term)
-        return self._sum(term.bound, f"({self.term(Term(ONE, (), term.factors))})")
+        return self._sum(term.bound, f"({self._inside(Term(ONE, (), term.factors))})")
+
+    def _inside(self, product: Term) -> str:
+        """A product within parentheses, where a bracket alone needs none."""
+        match product.factors:
+            case ((Expr() as alone, 1),) if not _lone_sum(alone, ONE):
+                return self.expr(alone)
+        return self.term(product)
 
     def _mean(self, term: Term) -> Term | None:
         """What a term is the mean of: a sum that its own sizes divide; None where it is no mean."""
@@ -392,7 +399,7 @@ def _apart(term: Term) -> Term:
     return Term(term.coefficient, tuple(i for i in term.bound if i not in summed), factors)
 
 
-def _sum_last(factors: list[Factor]) -> tuple[list[Factor], Term | None]:
+def sum_last(factors: list[Factor]) -> tuple[list[Factor], Term | None]:
     """A product's factors with a sum that needs no parentheses, if there is one, at the end; and that sum."""
     for pair in factors:
         if lone := _lone_sum(*pair):
