@@ -7,9 +7,9 @@ from html import escape
 from importlib.resources import files
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """The whole document; ``body`` is HTML, ``title`` text."""
-    style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+def page(title: str, body: Iterable[str], style: str = "") -> str:
+    """The whole document; ``body`` is HTML, ``title`` text, ``style`` CSS that is the page's own."""
+    shared = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -22,7 +22,7 @@ def page(title: str, body: Iterable[str]) -> str:
             "style-src 'unsafe-inline'; img-src data:\">",
             '<link rel="icon" href="data:,">',
             f"<title>{escape(title)}</title>",
-            f"<style>\n{style}</style>",
+            f"<style>\n{shared}{style}</style>",
             "</head>",
             "<body>",
             *body,
