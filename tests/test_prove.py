@@ -54,6 +54,14 @@ def test_every_layer_of_the_library(rule):
         assert len({str(row.sizes) for row in rows}) >= 3
 
 
+def test_sizes_that_are_asked_for():
+    proof = xwb.prove(xwb.derive("Y[...,m] = X[...,d] W[d,m]"), at={"...": (2, 3), "d": 7})
+    proof.raise_if_wrong()
+    assert [dict(row.sizes) for row in proof.rows] == [{"...": (2, 3), "d": 7, "m": 2}] * 6
+    with pytest.raises(xwb.FormulaError, match="no index q"):
+        xwb.prove(mine(), at={"q": 3})
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -88,6 +96,7 @@ def test_a_backward_that_changes_an_input_is_found():
         return grads
 
     assert the_verdict(xwb.prove(mine(backward=falls))).wrong == "conduct"
+    assert xwb.prove(mine(backward=falls), conduct=False).ok
 
 
 def test_sizes_that_no_array_says():

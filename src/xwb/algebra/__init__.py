@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ._inputs import Fit, Input, Size, Slot, fit, slots
     from ._latex import latex
     from ._mathml import mathml
-    from ._page import page
+    from ._page import closed_forms, page
     from ._text import parse
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Input",
     "Size",
     "Slot",
+    "closed_forms",
     "derive",
     "fit",
     "html",
@@ -61,6 +62,7 @@ _HOMES = {
     "Input": "_inputs",
     "Size": "_inputs",
     "Slot": "_inputs",
+    "closed_forms": "_page",
     "fit": "_inputs",
     "html": "_html",
     "latex": "_latex",

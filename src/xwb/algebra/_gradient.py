@@ -20,6 +20,8 @@ from ._tree import LEADING
 
 # Factors in one gradient's formula, beyond which nobody reads it and printing takes seconds.
 MAX_FACTORS = 4_000
+# How much more work a shorter form may be: that of numbers beside that of arrays.
+SLACK = 1 + 1 / 16
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,12 @@ class Adjoints(Mapping[str, Adjoint]):
         own = _Price(adjoint)
         before = [_Price(reader) for reader in readers]
         after = [_Price(reader) for reader in new]
-        if sum(p.weight for p in after) <= own.weight + sum(p.weight for p in before) and (
-            sum(p.work for p in after) <= own.work + sum(p.work for p in before)
-        ):
+        shorter = sum(p.weight for p in after) <= own.weight + sum(p.weight for p in before)
+        if shorter and sum(p.work for p in after) <= SLACK * (own.work + sum(p.work for p in before)):
             found.update({reader.name: reader for reader in new})
             return
         for reader, naive, old, price in zip(new, opened, before, after, strict=True):
-            if price.weight < weight(naive.closed) and price.work <= old.work + own.work:
+            if price.weight < weight(naive.closed) and price.work <= SLACK * (old.work + own.work):
                 found[reader.name] = reader
 
     def _with_leading(self, adjoint: Adjoint) -> Adjoint:

@@ -91,6 +91,15 @@ def in_order(derivation: Derivation, wrt: Collection[str] | None = None) -> tupl
     return tuple(name for name in order if name in wanted)
 
 
+def closed_forms(derivation: Derivation) -> list[str]:
+    """The gradients of the inputs and those that they name, each below what it names; parts that have names first."""
+    names = in_order(derivation, derivation.differentiable)
+    read = {tensor for name in names for tensor in _tensors(derivation._adjoints[name].body)}
+    parts = [s for s in derivation._values(read) if s.part_of]
+    text = [derivation._text().statement(s.name, s.left, s.body) for s in parts]
+    return [*text, *(derivation[name].formula for name in names)]
+
+
 def _refusal(derivation: Derivation, name: str) -> str:
     """Why a gradient has no formula; empty where it has one."""
     try:

@@ -376,7 +376,7 @@ def decimal(value: Fraction) -> str:
     digits = value * 10**tens
     assert digits.denominator == 1
     text = str(abs(digits.numerator)).rstrip("0") or "0"
-    if tens > 6 and len(text) < 4:
+    if tens > 4 and len(text) < 4:
         lowest = tens - (len(str(abs(digits.numerator))) - len(text)) - len(text) + 1
         scientific = f"{text[0]}{'.' if text[1:] else ''}{text[1:]}e-{lowest}"
         return f"-{scientific}" if value < 0 else scientific

@@ -15,6 +15,7 @@ from .. import __version__
 from ..core import DivergedError, FormulaError, ProofError, RunError, XwbError
 from ._check import check
 from ._derive import derive
+from ._gallery import gallery
 from ._output import complain, drop_output, point_out, ready_output
 from ._predict import predict
 from ._prove import prove
@@ -41,6 +42,7 @@ commands.add_command(predict)
 commands.add_command(derive)
 commands.add_command(check)
 commands.add_command(prove)
+commands.add_command(gallery)
 
 
 def main(args: Sequence[str] | None = None) -> int:

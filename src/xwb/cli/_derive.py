@@ -74,7 +74,7 @@ def derive(
         elif latex:
             text = algebra.latex(derivation, wrt=wrt or None)
         else:
-            text = algebra.page(derivation, wrt=wrt or None, sizes=sizes, width=_width())
+            text = algebra.page(derivation, wrt=wrt or None, sizes=sizes, width=page_width())
     except FormulaError as error:
         raise FormulaError(_in_options(str(error))) from None
     if html is not None and html != "-":
@@ -113,7 +113,8 @@ def _stdin() -> str:
         raise OptionError("stdin is closed; a formula is expected there after -") from None
 
 
-def _width() -> int:
+def page_width() -> int:
+    """Columns of the page."""
     if not sys.stdout.isatty():
         return USUAL
     return max(NARROW, min(shutil.get_terminal_size().columns, WIDE))

@@ -11,7 +11,7 @@ from ..core import Array, DataError, Layer, Loss, OptionError
 from ._apart import ALLOWED, SMALL, apart, scale
 from ._check import check_subject
 from ._odd_one_out import verdict_of
-from ._operands import LAYOUTS, as_dtype, draw_until, lay_out, several_sizes
+from ._operands import LAYOUTS, as_dtype, draw_until, fit_sizes, lay_out, several_sizes
 from ._proof import Case, Error, Formula, Proof, Verdict
 from ._raised import own_line, raised
 from ._report import Report
@@ -28,7 +28,14 @@ DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 MOVES, TIMES, MOST = 4, 10, 100
 
 
-def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int = 0) -> Proof:
+def prove(
+    layer: Provable,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    at: Mapping[str, Size] | None = None,
+    seed: int = 0,
+    conduct: bool = True,
+) -> Proof:
     """Hold formula, closed form and finite differences against each other: three statements, no two of one source.
 
     The closed form is what runs. Its value is held against the formula evaluated by loops; its gradients against the
@@ -39,7 +46,9 @@ def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int 
     Args:
         layer: a layer, chain or loss with a formula, or what `derive` returns.
         sizes: of indices that the shapes of the arrays do not say, by letter.
+        at: prove at these sizes alone, as for `operands`: ``{"n": 4, "...": (2, 3)}``.
         seed: of the values and of dY.
+        conduct: whether to try what else goes wrong in a backward pass, as `check` does.
 
     Returns:
         A `Proof`; it is not raised, see `Proof.raise_if_wrong`.
@@ -65,11 +74,12 @@ def prove(layer: Provable, *, sizes: Mapping[str, int] | None = None, seed: int 
         stated = _Stated(rule, formula, variant, derivation, sizes, derived)
         rng = np.random.default_rng(seed)
         tried: list[Tried] = []
-        for number, fitted in enumerate(several_sizes(stated.derivation)):
+        fits = several_sizes(stated.derivation) if at is None else [fit_sizes(stated.derivation, at)]
+        for number, fitted in enumerate(fits):
             for dtype in DTYPES:
                 instance = _Instance(stated, fitted, dtype, rng, seed)
                 if instance.finite:
-                    tried += instance.cases(thorough=number == 0)
+                    tried += instance.cases(thorough=conduct and number == 0)
                 elif (variant, fitted.sizes) not in skipped:
                     skipped.append((variant, fitted.sizes))
         rows += [one.case for one in tried]

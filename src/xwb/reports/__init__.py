@@ -1,5 +1,16 @@
 """Pages assembled from derivations, proofs and runs."""
 
 from ._digits import render_report, write_report
+from ._gallery import GALLERY, Entry, Shown
+from ._gallery_pages import gallery_index, gallery_markdown, write_gallery
 
-__all__ = ["render_report", "write_report"]
+__all__ = [
+    "GALLERY",
+    "Entry",
+    "Shown",
+    "gallery_index",
+    "gallery_markdown",
+    "render_report",
+    "write_gallery",
+    "write_report",
+]
