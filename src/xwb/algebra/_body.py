@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ._graph import BINARY, VIEWS, Node, cone
+from ._graph import BINARY, Node, cone
 from ._shapes import ONE, Dim, dims_in
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Body:
         while True:
             if base in self.given or base in self.keep:
                 return False
-            if base.op not in VIEWS:
+            if not base.view:
                 break
             if base is not arg and self.count.get(base, 0) != 1:
                 return False
@@ -214,7 +214,7 @@ class Body:
         others = [user for user in self.users.get(arg, ()) if user is not node]
         if not others:
             return self.single(arg)
-        if self.count.get(arg, 0) != len(others) + 1 or any(user.op in VIEWS for user in others):
+        if self.count.get(arg, 0) != len(others) + 1 or any(user.view for user in others):
             return False
         before = set(cone([a for a in node.args if a is not arg], self.given))
         return all(user in before or user in self.names for user in others)
@@ -222,7 +222,7 @@ class Body:
     def _update(self, node: Node, spot: int, wanted: str) -> str:
         arg = node.args[spot]
         others = [a for i, a in enumerate(node.args) if i != spot]
-        named = self.variable(arg, wanted)
+        named = self.variable(arg, wanted or self.speller.suggestion(self, node))
         for user in self.users.get(arg, ()):
             if user is not node and user not in self.names:
                 self.variable(user)
@@ -244,7 +244,7 @@ class Body:
         target, value, *at = node.args
         for arg in (value, *at):
             self._prepare(arg)
-        fresh = target.op in FRESH and target not in self.keep and self.single(target)
+        fresh = target.op in FRESH and not target.view and target not in self.keep and self.single(target)
         if target.op == "zeros" and target not in self.names:
             name = self.free.new(wanted or "t")
             self.write(f"{name} = {self.speller.top(self, target)}", self.shape(target))
@@ -287,6 +287,10 @@ class Body:
             if dim in known or dim.value is not None or dim is ONE:
                 return
             known.add(dim)
+            if dim.parts:
+                for part in dim.parts:
+                    visit(part)
+                return
             for name, shape in arrays:
                 for axis, found in enumerate(shape):
                     if found is dim:

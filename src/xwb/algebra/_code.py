@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ..core import FormulaError, OptionError, unknown
 from ._body import WIDTH, Body, Names
+from ._collapse import spelled
 from ._derivation import Derivation
+from ._expr import Expr, Slope, Term
 from ._graph import BINARY, COMPARE, VIEWS, Node, cone, entries
 from ._lower import Lowered, Named, lower
 from ._print import Text
@@ -21,9 +22,12 @@ CHEAP = BINARY | COMPARE | VIEWS
 CHEAP |= {"neg", "square", "where", "cast", "relu", "abs", "sign", "and", "isfinite", "inside", "iota", "const", "size"}
 CHEAP |= {"zeros", "full", "take", "gather"}
 
+# Characters of a formula in a comment.
+LONG = 240
+
 TAKEN = {
     *("np", "torch", "jax", "jnp", "math", "functools", "NamedTuple", "Any", "Saved", "Layer", "layer", "forward"),
-    *("backward", "saved", "ctx", "lead", "float", "max", "min", "abs", "slice", "expit", "erf", "ndtr", "self"),
+    *("backward", "saved", "ctx", "float", "max", "min", "abs", "slice", "expit", "erf", "ndtr", "self"),
     *keyword.kwlist,
 }
 
@@ -44,12 +48,13 @@ def code(derivation: Derivation, backend: str, sizes: Mapping[str, int], values:
 class _DimNames(dict[Dim, str]):
     """A name for each size, found when it is first written."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, wanted: str = "") -> None:
         super().__init__()
         self._names = names
+        self._wanted = wanted
 
     def __missing__(self, dim: Dim) -> str:
-        name = self[dim] = self._names.new(dim.letter)
+        name = self[dim] = self._names.new(self._wanted or dim.letter)
         return name
 
 
@@ -65,12 +70,15 @@ class _Module:
         self.inputs = {node: self.names.new(name) for name, node in lowered.inputs.items()}
         self.dY = self.names.new(f"d{self.derivation.output}")
         self.dims = _DimNames(self.names)
+        self.leads = _DimNames(self.names, "lead")
+        self.whole: dict[Node, str] = {}
+        """Inputs that are saved with their leading axes, and what they are called without."""
+        self.wanted_whole: dict[Node, None] = {}
+        self.missing: list[Dim] = []
+        self.again = False
         self.passed = {dim: self.dims[dim] for dim in lowered.table.passed}
         self.output = lowered.forward[-1].node
-        self.grads: dict[str, Node] = {}
-        for line in lowered.backward:
-            if line.name[1:] in self.derivation.differentiable:
-                self.grads[line.name[1:]] = line.node
+        self.grads = dict(lowered.grads)
         self.compared = [name for name in self.derivation.program.compared if name in self.derivation.differentiable]
         for name in self.compared:
             self.grads.pop(name, None)
@@ -120,10 +128,11 @@ class _Module:
     def text(self) -> str:
         saved = self._saved()
         while True:
+            self.again = False
             self.names_now = self.names.copy()
             forward, fields = self._forward(saved)
             backward, more = self._backward(saved, fields)
-            if not more:
+            if not more and not self.again:
                 break
             saved = [*more, *saved]
         parts = [self._head(), *self._helpers(), self._saved_class(fields), forward, backward, *self._ready(fields)]
@@ -187,17 +196,20 @@ class _Module:
     def _leading(self, node: Node) -> bool:
         return bool(node.shape) and node.shape[0].leading
 
-    def _fold(self, name: str, node: Node, lead: bool) -> list[str]:
-        """Leading axes made one."""
+    def _fold(self, name: str, new: str, node: Node, known: dict[Dim, None]) -> list[str]:
+        """Leading axes made one; ``known`` are those whose shape has a name."""
         self.speller.imports["math"] = None
-        inner = node.rank - 1
-        lines = [f"lead = {name}.shape[:-{inner}]" if inner else f"lead = {name}.shape"] if lead else []
+        inner, dim = node.rank - 1, node.shape[0]
+        lines = []
+        if dim not in known:
+            known[dim] = None
+            lines.append(f"{self.leads[dim]} = {name}.shape{f'[:-{inner}]' if inner else ''}")
         back = f", *{name}.shape[-{inner}:]" if inner else ""
-        return [*lines, f"{name} = {name}.reshape(math.prod({name}.shape[: {name}.ndim - {inner}]){back})"]
+        return [*lines, f"{new} = {name}.reshape(math.prod({self.leads[dim]}){back})"]
 
     def _forward(self, saved: Sequence[Node]) -> tuple[str, list[tuple[str, str]]]:
         of = self.of
-        given = dict(self.inputs)
+        given = {node: self._inner(node) for node in self.inputs}
         needed = [node for node in saved if node not in given]
         named = [line.node for line in of.forward] if self.values else [self.output]
         body = self._body(given, [*named, *needed], [*needed, *named], False)
@@ -208,57 +220,61 @@ class _Module:
             body.variable(line.node)
         for node in needed:
             body.variable(node)
-        returned = self._returned(body, self.output, set(), of.forward[-1].name)
-        fields = [(body.names[node], body.shape(node)) for node in saved]
-        lines = self._start(body, [(self.inputs[n], n) for n in self.inputs if n in set(body.order)], self.passed)
-        lead = next((dim for dim in self.output.shape if dim.leading), None)
-        if lead is not None:
-            returned = self._unfolded(returned, self.output, body)
-        arguments = ", ".join([*self.inputs.values(), *(["*", *self.passed.values()] if self.passed else [])])
-        kept = ", ".join(name for name, _ in fields)
-        doc = f'    """{self.derivation.output}, and what backward needs."""'
-        end = f"    return {returned}, Saved({kept})"
+        known: dict[Dim, None] = {}
+        used = [node for node in self.inputs if node in body.users or node in body.count or node in saved]
+        self._sizes(body, [(given[node], node) for node in used])
+        used += [node for dim in self.missing if (node := self._owner(dim, used)) is not None]
+        lines = self._folded(list(dict.fromkeys(used)), known)
+        returned = self._unfolded(self._returned(body, self.output, set(), of.forward[-1].name), self.output, body, known)
+        fields = [(self.inputs[n] if n in self.whole else body.names[n], body.shape(n)) for n in saved]
+        end = f"    return {returned}, Saved({', '.join(name for name, _ in fields)})"
         if self.values:
-            pairs = [f'"{l.name}": {self._unfolded(body.names.get(l.node) or self._plain(body, l.node), l.node, body)}' for l in of.forward]
-            end = f"    return {{{', '.join(pairs)}}}, None"
-        return "\n".join([f"def forward({arguments}):", doc, *lines, *body.lines, *_folded_call(end)]), fields
+            pairs = [(line.name, body.names.get(line.node) or self.speller.text(body, line.node)[0], line.node) for line in of.forward]
+            end = f"    return {{{', '.join(f'{name!r}: {self._unfolded(t, n, body, known)}' for name, t, n in pairs)}}}, None"
+        lines += self._sizes(body, [(given[node], node) for node in used])
+        arguments = ", ".join([*self.inputs.values(), *(["*", *self.passed.values()] if self.passed else [])])
+        doc = f'    """{self.derivation.output}, and what backward needs."""'
+        return "\n".join([f"def forward({arguments}):", doc, *lines, *body.lines, end]), fields
 
-    def _plain(self, body: Body, node: Node) -> str:
-        return self.speller.text(body, node)[0]
+    def _inner(self, node: Node) -> str:
+        """The name of an input inside the functions, its leading axes made one."""
+        return self.whole.get(node, self.inputs[node])
 
-    def _start(self, body: Body, arrays: Sequence[tuple[str, Node]], passed: Mapping[Dim, str]) -> list[str]:
-        """Folded leading axes and sizes."""
+    def _folded(self, nodes: Sequence[Node], known: dict[Dim, None]) -> list[str]:
         lines: list[str] = []
-        seen = False
-        for name, node in arrays:
+        for node in nodes:
             if self._leading(node):
-                lines += self._fold(name, node, not seen)
-                seen = True
-        wanted = [dim for dim in body.used_dims if dim not in passed]
-        found, missing = body.sizes(wanted, [(name, node.shape) for name, node in arrays])
-        self.missing = missing
-        return [f"    {line}" for line in (*lines, *found)]
+                lines += self._fold(self.inputs[node], self._inner(node), node, known)
+        return [f"    {line}" for line in lines]
+
+    def _sizes(self, body: Body, arrays: Sequence[tuple[str, Node]]) -> list[str]:
+        """Lines that name the sizes that are used; `missing` are those that no shape says."""
+        found, self.missing = body.sizes(list(body.used_dims), [(name, node.shape) for name, node in arrays])
+        self.missing = [dim for dim in self.missing if dim not in self.passed]
+        return [f"    {line}" for line in found]
 
     def _said(self, body: Body, line: Named) -> None:
         """The formula of a line as a comment."""
         text = self._printer()
         if isinstance(line.line, Assign):
-            body.comment(text.statement(line.name, line.line.left, line.line.body))
+            expr = Expr(tuple(map(_spelled, line.line.body.terms)))
+            said = text.statement(line.name, line.line.left, expr)
         else:
-            where, term = line.line.where, line.line.term
-            text.letters.statement(where.free, _expr(term))
+            where, term = line.line.where, _spelled(line.line.term)
+            text.letters.statement(where.free, Expr((term,)))
             left = text.read(where).replace(where.tensor, line.name, 1)
             sign = "-" if term.coefficient < 0 else "+"
-            body.comment(f"{left} {sign}= {text.term(type(term)(abs(term.coefficient), term.bound, term.factors))}")
+            said = f"{left} {sign}= {text.term(Term(abs(term.coefficient), term.bound, term.factors))}"
+        body.comment(said if len(said) <= LONG else f"{said[:LONG].rsplit(' ', 1)[0]} …")
 
     def _returned(self, body: Body, node: Node, others: set[Node], name: str) -> str:
         """What a function returns for a node: an array that is nobody else's."""
         speller = self.speller
-        if node in body.names and node.op not in VIEWS and node not in body.given and node not in others:
+        if node in body.names and not node.view and node not in body.given and node not in others:
             others.add(node)
             return body.names[node]
         base = node
-        while base.op in VIEWS and base.op != "broadcast":
+        while base.view and base.op != "broadcast":
             base = base.args[0]
         own = base not in body.given and base not in others and base not in body.keep - {node} and base.op != "broadcast"
         others.update((node, base))
@@ -267,16 +283,22 @@ class _Module:
             return text
         return f"{text}.{'copy' if speller.name == 'numpy' else 'clone'}()"
 
-    def _unfolded(self, text: str, node: Node, body: Body) -> str:
+    def _unfolded(self, text: str, node: Node, body: Body, known: Mapping[Dim, None]) -> str:
+        """With its leading axes again."""
         if not self._leading(node):
             return text
-        inner = ", ".join(body.dim(dim) for dim in node.shape[1:])
-        back = f", *{text}.shape[1:]" if inner else ""
-        return f"{text}.reshape(*lead{back})" if text.isidentifier() else f"({text}).reshape(lead)"
+        lead = self.leads[node.shape[0]]
+        if node.shape[0] not in known:
+            source = next(n for n in self.inputs if n.shape and n.shape[0] is node.shape[0])
+            self.wanted_whole[source] = None
+        if node.rank == 1:
+            return f"{text}.reshape({lead})"
+        inner = f"*{text}.shape[1:]" if text.isidentifier() else ", ".join(body.dim(dim) for dim in node.shape[1:])
+        return f"{text}.reshape(*{lead}, {inner})"
 
     def _backward(self, saved: Sequence[Node], fields: list[tuple[str, str]]) -> tuple[str, list[Node]]:
         of = self.of
-        given: dict[Node, str] = {node: name for node, (name, _) in zip(saved, fields, strict=True)}
+        given = {n: self._inner(n) if n in self.inputs else name for n, (name, _) in zip(saved, fields, strict=True)}
         given[of.cotangent] = self.dY
         self.names_now = self.names.copy()
         for name, _ in fields:
@@ -285,50 +307,42 @@ class _Module:
         roots = list(self.grads.values())
         body = self._body(given, roots, roots, True)
         needed = set(body.order)
-        last = {line.name: i for i, line in enumerate(of.backward)}
-        for i, line in enumerate(of.backward):
-            if line.node in body.names:
-                if line.node in given and line.name[1:] in self.grads:
-                    self._said(body, line)
+        for line in of.backward:
+            if line.name[1:] in self.compared or line.node not in needed:
                 continue
-            if line.node not in needed or line.name[1:] in self.compared:
+            if line.node in body.names and not (line.node in given and line.name[1:] in self.grads):
                 continue
             self._said(body, line)
-            if last[line.name] != i or line.node.op == "scatter":
-                body.preferred = {**body.preferred, line.node: line.name}
+            body.preferred = {**body.preferred, line.node: body.preferred.get(line.node, line.name)}
             body.variable(line.node)
-        del last
         others: set[Node] = set()
-        results: list[str] = []
+        known: dict[Dim, None] = {}
+        lines = []
+        if self._leading(of.cotangent):
+            lines = [f"    {line}" for line in self._fold(self.dY, self.dY, of.cotangent, known)]
+        lines += self._folded([node for node in saved if node in self.whole], known)
         kept = dict(body.names)
+        results: list[str] = []
         for name in self.derivation.differentiable:
             if name in self.compared:
                 results.append(self._zero(kept[of.inputs[name]]))
                 continue
             text = self._returned(body, self.grads[name], others, f"d{name}")
-            results.append(self._unfolded(text, self.grads[name], body))
-        arrays = [(self.dY, of.cotangent), *((given[node], node) for node in saved)]
-        folded = [(name, node) for name, node in arrays if node is of.cotangent or node.op != "input"]
-        lines = self._start_backward(body, arrays)
-        del folded
+            results.append(self._unfolded(text, self.grads[name], body, known))
+        lines += self._sizes(body, [(self.dY, of.cotangent), *((given[node], node) for node in saved)])
         more = [node for dim in self.missing if (node := self._owner(dim, saved)) is not None]
+        for node in self.wanted_whole:
+            if node not in self.whole:
+                self.whole[node] = self.names.new(f"{self.inputs[node]}_rows")
+                more += [node] if node not in saved else []
+                self.again = True
         unpack = ", ".join(name for name, _ in fields)
         unpacked = [f"    {unpack} = saved"] if len(fields) > 1 else [f"    ({unpack},) = saved"] if fields else []
         names = [f"d{name}" for name in self.derivation.differentiable]
-        said = ", ".join(names) if names else "nothing"
-        doc = _docstring(f"{said}, from {self.dY} and what forward saved.")
+        doc = _docstring(f"{', '.join(names) or 'Nothing'}, from {self.dY} and what forward saved.")
         end = f"    return {', '.join(results)}" if len(results) > 1 else f"    return ({results[0]},)" if results else "    return ()"
-        text = "\n".join([f"def backward({self.dY}, saved):", *doc, *unpacked, *lines, *body.lines, *_folded_call(end)])
+        text = "\n".join([f"def backward({self.dY}, saved):", *doc, *unpacked, *lines, *body.lines, end])
         return text, list(dict.fromkeys(more))
-
-    def _start_backward(self, body: Body, arrays: Sequence[tuple[str, Node]]) -> list[str]:
-        lines: list[str] = []
-        name, node = arrays[0]
-        if self._leading(node):
-            lines += self._fold(name, node, True)
-        wanted = [dim for dim in body.used_dims if dim not in self.passed]
-        found, self.missing = body.sizes(wanted, [(name, node.shape) for name, node in arrays])
-        return [f"    {line}" for line in (*lines, *found)]
 
     def _owner(self, dim: Dim, saved: Sequence[Node]) -> Node | None:
         for name, _ in dim.sources:
@@ -409,10 +423,12 @@ class _Module:
         return ["\n".join(lines), "\n".join([*after, "", "", f"layer.defvjp({first}, _backward)"])]
 
 
-def _expr(term: Any) -> Any:
-    from ._expr import Expr
-
-    return Expr((term,))
+def _spelled(term: Term) -> Term:
+    """A term as it is written in the grammar; without a slope that cannot be."""
+    try:
+        return spelled(term)
+    except FormulaError:
+        return Term(term.coefficient, term.bound, tuple((f, e) for f, e in term.factors if not isinstance(f, Slope)))
 
 
 def _wrapped(text: str) -> str:
@@ -432,7 +448,3 @@ def _docstring(text: str) -> list[str]:
         return [f'    """{text}"""']
     lines = ['    """', *(f"    {line.strip()}" for line in _wrapped(text).split("\n")), '    """']
     return lines
-
-
-def _folded_call(line: str) -> list[str]:
-    return [line]

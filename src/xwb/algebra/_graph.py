@@ -41,6 +41,11 @@ class Node:
         """The number, of a constant."""
         return self.attrs[0] if self.op == "const" else None
 
+    @property
+    def view(self) -> bool:
+        """Whether it shows the memory of its first operand: a single entry along an axis does, too."""
+        return self.op in VIEWS or (self.op in ("take", "gather") and not any(at.rank for at in self.args[1:]))
+
     def __repr__(self) -> str:
         return f"{self.op}{self.attrs or ''}({', '.join(map(repr, self.args))})"
 

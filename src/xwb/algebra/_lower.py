@@ -83,6 +83,7 @@ class Lowered:
     table: SizeTable
     forward: list[Named]
     backward: list[Named]
+    grads: dict[str, Node]
     inputs: dict[str, Node]
     cotangent: Node
 
@@ -115,21 +116,31 @@ class _Lowering:
         output = program.output
         cotangent = graph.node("input", (), (f"d{output.name}",), self.table.shape(output.left), "float")
         self.arrays[f"d{output.name}"] = cotangent
-        last = {line.name: i for i, line in enumerate(lines.backward)}
-        backward = []
+        backward: list[Named] = []
         for line in lines.backward:
             if isinstance(line, Assign):
                 backward.append(self._assign(line))
+                if backward[-1].node.op == "zeros":
+                    self.arrays[line.name] = graph.const(0)
             else:
                 before = self.arrays.get(line.name)
                 shape = tuple(self.table.dim(Range(line.where.tensor, a)) for a in range(len(line.where.places)))
-                value = self._combine(self._pieces(line.term), line.term.bound, line.where.free)
-                target = graph.zeros(shape) if before is None else before
-                node = self.places.add(target, line.where, value)
+                term = Term(abs(line.term.coefficient), line.term.bound, line.term.factors)
+                value = self._combine(self._pieces(term), term.bound, line.where.free)
+                if line.term.coefficient < 0:
+                    value = Labelled(graph.unary("neg", value.node), value.labels)
+                target = graph.zeros(shape) if before is None or before.host else before
+                zero = value.node.value == 0
+                node = target if zero else self.places.add(target, line.where, value)
                 self.arrays[line.name] = node
+                if zero:
+                    continue
                 backward.append(Named(line.name, (), node, line))
-        del last
-        return Lowered(derivation, graph, self.table, forward, backward, inputs, cotangent)
+        grads = {}
+        for name in derivation.differentiable:
+            found = self.arrays.get(f"d{name}")
+            grads[name] = graph.zeros(inputs[name].shape) if found is None or found.host else found
+        return Lowered(derivation, graph, self.table, forward, backward, grads, inputs, cotangent)
 
     def _assign(self, line: Assign) -> Named:
         self.table.define(line.name, line.left)
@@ -189,6 +200,8 @@ class _Lowering:
         if number != 1:
             above.insert(0, graph.const(number if abs(number) < 10**300 else _double(number)))
         hosts = [part for part in parts if part.value.node.host]
+        if any(part.value.node.value == 0 and not part.inverse for part in hosts):
+            return Labelled(graph.const(0), ())
         parts = [part for part in parts if not part.value.node.host]
         above += [part.value.node for part in hosts if not part.inverse]
         below += [part.value.node for part in hosts if part.inverse]
@@ -260,6 +273,8 @@ class _Lowering:
         above.clear()
         below.clear()
         node = value.node
+        if node.value == 0:
+            return value
         if node.host and node.value == 1:
             return Labelled(self.graph.binary("div", over, under), value.labels)
         node = self.graph.binary("mul", over, node)

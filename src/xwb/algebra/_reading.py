@@ -36,7 +36,7 @@ class Places:
     def position(self, at: Affine) -> Labelled:
         """The values of a position along the indices it mentions."""
         graph = self.graph
-        total = Labelled(graph.const(at.constant), ())
+        total = Labelled(graph.const(0), ())
         for term, coefficient in sorted(at.terms, key=lambda pair: pair[1] < 0):
             if isinstance(term, SizeOf):
                 part = Labelled(graph.size(self.table[term]), ())
@@ -50,7 +50,8 @@ class Places:
             if coefficient > 0 and total.node.host:
                 sides = sides[::-1]
             total = Labelled(graph.binary("add" if coefficient > 0 else "sub", *sides), labels)
-        return total
+        constant = graph.const(abs(at.constant))
+        return Labelled(graph.binary("add" if at.constant >= 0 else "sub", total.node, constant), total.labels)
 
     def entry(self, mode: str | None, position: Node, length: Dim) -> tuple[Node, Node | None]:
         """The entry that each position reads, and under ``zero`` where there is one."""
@@ -101,6 +102,8 @@ class Places:
     def read(self, array: Node, where: Read) -> Labelled:
         """``T[places]`` along the indices of the places."""
         graph, dims = self.graph, array.shape
+        if array.host:
+            return Labelled(array, ())
         groups = self.groups(where)
         single = {g[0] for g in groups if len(g) == 1 and where.places[g[0]].index is not None}
         sizes = [

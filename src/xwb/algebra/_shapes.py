@@ -207,6 +207,8 @@ class SizeTable:
         parts = [part for part in formula if part != ""]
         if len(parts) == 1 and isinstance(parts[0], Dim):
             return parts[0]
+        if len(parts) == 1 and str(parts[0]).isdigit():
+            return Dim(letter, int(str(parts[0])), value=int(str(parts[0])))
         name = tuple(part if isinstance(part, str) else f"\0{id(part)}" for part in parts)
         if name not in self._known:
             self._known[name] = Dim(letter, LARGE, formula=parts)
@@ -217,7 +219,7 @@ class SizeTable:
         low = high = _Linear(at.constant)
         for term, coefficient in at.terms:
             assert not isinstance(term, Read)
-            size = _Linear(0, {self[term]: 1})
+            size = self._linear(self[term])
             if isinstance(term, SizeOf):
                 low, high = low.plus(size, coefficient), high.plus(size, coefficient)
             elif coefficient < 0:
@@ -225,6 +227,10 @@ class SizeTable:
             else:
                 high = high.plus(size.plus(-1), coefficient)
         return low, high
+
+    @staticmethod
+    def _linear(dim: Dim) -> _Linear:
+        return _Linear(0, {dim: 1}) if dim.value is None else _Linear(dim.value)
 
     def _largest(self, axis: Axis, range_: Range) -> tuple[str | Dim, ...] | None:
         at = axis.place.at
@@ -235,7 +241,7 @@ class SizeTable:
         rest = Affine(at.constant, tuple((t, c) for t, c in at.terms if isinstance(t, Read) or t.range != range_))
         low, high = self.bounds(rest)
         zero = axis.place.mode == "zero"
-        limit = _Linear(-1, {self[Range(axis.tensor, axis.number)]: 1})
+        limit = self._linear(self[Range(axis.tensor, axis.number)]).plus(-1)
         extra: list[str | Dim] = []
         if zero:
             over = _Linear(-min(0, own)).plus(low, -1)
@@ -257,6 +263,8 @@ class SizeTable:
 
 def _steps(room: _Linear, extra: Sequence[str | Dim], step: int) -> tuple[str | Dim, ...]:
     """``1 + (room + extra) // step``."""
+    if not room.sizes and not extra:
+        return (str(1 + room.constant // step),)
     if step == 1:
         parts = room.plus(1).parts()
         return (*parts, " + ", *extra) if extra else tuple(parts)

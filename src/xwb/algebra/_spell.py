@@ -346,13 +346,15 @@ class Speller:
         while ends and ends[-1] == ":":
             ends.pop()
         index = ", ".join([*places, *ends])
-        said = self.text(body, value)[0]
+        minus = value.op == "neg" and value not in body.names
+        said = self.text(body, value.args[0] if minus else value)[0]
         if distinct or not places:
-            return [f"{target}[{index}] += {said}" if index else f"{target} += {said}"]
+            sign = "-=" if minus else "+="
+            return [f"{target}[{index}] {sign} {said}" if index else f"{target} {sign} {said}"]
         pair = f"({index})" if len(places) + len(ends) > 1 else index
         inner = [f"slice({body.dim(cut)})" if cut is not None else "slice(None)" for cut in cuts][: len(ends)]
         pair = f"({', '.join([*places, *inner])})" if inner else pair
-        return [f"np.add.at({target}, {pair}, {said})"]
+        return [f"np.{'subtract' if minus else 'add'}.at({target}, {pair}, {said})"]
 
     def _turned(self, name: str, perm: Sequence[int]) -> str:
         if list(perm) == list(range(len(perm))):
@@ -376,7 +378,7 @@ class Speller:
             if all(names) and len("".join(names)) <= 6:
                 return "".join(names)
         if node.op == "iota":
-            return f"{body.dim(node.attrs[0])}s"
+            return f"at_{node.attrs[0].letter}"
         if node.kind == "bool":
             return "mask"
         if node.kind == "int":
