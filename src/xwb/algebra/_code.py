@@ -76,6 +76,10 @@ class _Module:
         self.wanted_whole: dict[Node, None] = {}
         self.missing: list[Dim] = []
         self.again = False
+        for dim in lowered.table.all():
+            self.dims[dim]  # named before any value is
+            if dim.leading:
+                self.leads[dim]
         self.passed = {dim: self.dims[dim] for dim in lowered.table.passed}
         self.output = lowered.forward[-1].node
         self.grads = dict(lowered.grads)
@@ -231,6 +235,7 @@ class _Module:
         if self.values:
             pairs = [(line.name, body.names.get(line.node) or self.speller.text(body, line.node)[0], line.node) for line in of.forward]
             end = f"    return {{{', '.join(f'{name!r}: {self._unfolded(t, n, body, known)}' for name, t, n in pairs)}}}, None"
+        lines += [f"    {line}" for node in used if node.kind == "int" for line in self.speller.positions(given[node])]
         lines += self._sizes(body, [(given[node], node) for node in used])
         arguments = ", ".join([*self.inputs.values(), *(["*", *self.passed.values()] if self.passed else [])])
         doc = f'    """{self.derivation.output}, and what backward needs."""'
@@ -321,11 +326,12 @@ class _Module:
         if self._leading(of.cotangent):
             lines = [f"    {line}" for line in self._fold(self.dY, self.dY, of.cotangent, known)]
         lines += self._folded([node for node in saved if node in self.whole], known)
-        kept = dict(body.names)
         results: list[str] = []
         for name in self.derivation.differentiable:
             if name in self.compared:
-                results.append(self._zero(kept[of.inputs[name]]))
+                if self._leading(of.inputs[name]):
+                    self.wanted_whole[of.inputs[name]] = None
+                results.append(self._zero(self.inputs[of.inputs[name]]))
                 continue
             text = self._returned(body, self.grads[name], others, f"d{name}")
             results.append(self._unfolded(text, self.grads[name], body, known))

@@ -36,6 +36,7 @@ from ._tree import LEADING
 
 if TYPE_CHECKING:
     from ._paper import Paper
+    from ._running import Running
 
 
 class _Flow(NamedTuple):
@@ -183,6 +184,7 @@ class Derivation:
         self.integers: tuple[str, ...] = tuple(self.program.integers)
         self.output: str = self.program.output.name
         self.classes = Classes(self.program)
+        self._runs: dict[tuple[Any, ...], Running | None] = {}
         self._flows = [self._flow(statement) for statement in self.program.statements]
 
     def _flow(self, statement: Statement) -> list[_Flow]:
@@ -264,10 +266,14 @@ class Derivation:
             FormulaError: an array that is missing, unknown or does not fit.
             DtypeError: mixed or other dtypes.
         """
+        if (running := self._running(sizes, arrays)) is not None:
+            return running.forward(arrays)  # type: ignore[no-any-return]
         return self.values(sizes, **arrays)[self.output]
 
     def values(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, Array]:
         """The values of all statements, by name."""
+        if (running := self._running(sizes, arrays)) is not None:
+            return running.values(arrays)
         bound = self._bind(arrays, sizes)
         evaluation = self._evaluation(bound)
         for statement in self.program.statements:
@@ -291,6 +297,8 @@ class Derivation:
         self, dY: Any, wanted: Sequence[str], sizes: Mapping[str, int] | None, arrays: Mapping[str, Any]
     ) -> dict[str, Array]:
         self._refuse_taken_names()
+        if (running := self._running(sizes, {**arrays, f"d{self.output}": dY})) is not None:
+            return running.backward(dY, arrays, wanted)
         bound = self._bind(arrays, sizes)
         evaluation = self._evaluation(bound)
         for statement in self.program.statements[: None if self._reads_output else -1]:
@@ -376,6 +384,42 @@ class Derivation:
         layer = Layer(self.output, self.formula, forward, backward, inputs=self.inputs)
         layer.derived = True
         return layer
+
+    # -- as code -----------------------------------------------------------------------------------------------------
+
+    def code(self, backend: str, /, **sizes: int) -> str:
+        """Forward and backward as source text, which imports nothing of xwb.
+
+        ``forward(*arrays)`` returns ``(Y, saved)``, ``backward(dY, saved)`` the gradients of `differentiable` in order.
+        For PyTorch and JAX there is ``layer(*arrays)`` too, for autograd and ``jax.grad``.
+
+        Args:
+            backend: numpy, torch or jax.
+            sizes: of indices by letter, for the order of products alone; the code holds for all sizes.
+
+        Raises:
+            OptionError: another backend.
+            FormulaError: a letter that the formula does not have.
+        """
+        from ._code import code
+
+        return code(self, backend, sizes)
+
+    def _running(self, sizes: Mapping[str, int] | None, arrays: Mapping[str, Any]) -> Running | None:
+        """The emitted code for PyTorch tensors or JAX arrays; None for NumPy's."""
+        if all(isinstance(array, np.ndarray | int | float) for array in arrays.values()):
+            return None
+        from ._running import Running, framework
+
+        backend = framework(arrays)
+        if backend == "numpy":
+            return None
+        given = {**self.program.sizes, **checked_sizes(self.program, sizes)}
+        known = self._runs.setdefault((backend, *sorted(given.items())), None)
+        if known is None:
+            derivation = Derivation(self.formula, given) if given != self.program.sizes else self
+            known = self._runs[backend, *sorted(given.items())] = Running(derivation, backend)
+        return known
 
     # -- binding -----------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,8 @@ class Node:
     @property
     def view(self) -> bool:
         """Whether it shows the memory of its first operand: a single entry along an axis does, too."""
+        if self.op == "cast":
+            return self.args[0].kind == "any"  # which may have the dtype already
         return self.op in VIEWS or (self.op in ("take", "gather") and not any(at.rank for at in self.args[1:]))
 
     def __repr__(self) -> str:

@@ -159,5 +159,5 @@ class Places:
             self.table[index] if (index := where.places[axis].index) and self.table[index] is not dims[axis] else None
             for axis in plain
         )
-        attrs = ((*chosen, *plain), len(chosen), cuts, distinct)
+        attrs = ((*chosen, *plain), len(chosen), cuts, distinct, self.table.shape((*labels, *rest)))
         return graph.node("scatter", (target, node, *at), attrs, target.shape, "float")

@@ -126,6 +126,11 @@ class SizeTable:
         for number, index in enumerate(left):
             self._of.setdefault(Range(name, number), self[index])
 
+    def all(self) -> list[Dim]:
+        """Every size that may need a name."""
+        found = dict.fromkeys(map(self._find, self._of.values()))
+        return [dim for dim in found if dim.value is None]
+
     def product(self, dims: Sequence[Dim]) -> Dim:
         """The size of several axes made one."""
         dims = tuple(part for dim in dims for part in (dim.parts or (dim,)) if part is not ONE)

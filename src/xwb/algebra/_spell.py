@@ -339,7 +339,7 @@ class Speller:
     def scatter(self, body: Body, node: Node, name: str) -> list[str]:
         """Statements that add to places of a named array."""
         value, *at = node.args[1:]
-        perm, count, cuts, distinct = node.attrs
+        perm, _, cuts, distinct, shape = node.attrs
         target = self._turned(name, perm)
         places = [self.text(body, one)[0] for one in at]
         ends = [_slice(body.dim(cut)) if cut is not None else ":" for cut in cuts]
@@ -351,6 +351,8 @@ class Speller:
         if distinct or not places:
             sign = "-=" if minus else "+="
             return [f"{target}[{index}] {sign} {said}" if index else f"{target} {sign} {said}"]
+        if value.shape != shape:  # np.add.at does not repeat values by itself
+            said = f"np.broadcast_to({said}, {self.shape(body, shape)})"
         pair = f"({index})" if len(places) + len(ends) > 1 else index
         inner = [f"slice({body.dim(cut)})" if cut is not None else "slice(None)" for cut in cuts][: len(ends)]
         pair = f"({', '.join([*places, *inner])})" if inner else pair
@@ -360,6 +362,10 @@ class Speller:
         if list(perm) == list(range(len(perm))):
             return name
         return f"{name}.T" if len(perm) == 2 else f"{name}.{self.transpose}({', '.join(map(str, perm))})"
+
+    def positions(self, name: str) -> list[str]:
+        """Lines that make an integer input fit to index with."""
+        return []
 
     def check(self, name: str) -> list[str]:
         return [
@@ -489,7 +495,7 @@ class TorchSpeller(Speller):
         return self._method(body, node, "clone", "")[0]
 
     def scatter(self, body: Body, node: Node, name: str) -> list[str]:
-        _, count, cuts, distinct = node.attrs
+        _, count, cuts, distinct, _ = node.attrs
         lines = super().scatter(body, node, name)
         if distinct or not count:
             return lines
@@ -498,9 +504,15 @@ class TorchSpeller(Speller):
         ends = [f":{body.dim(cut)}" if cut is not None else ":" for cut in cuts]
         if any(end != ":" for end in ends):
             target += f"[{', '.join([':'] * count + ends)}]"
-        places = [self.text(body, one)[0] for one in at]
+        places = [
+            f"torch.tensor({self.text(body, one)[0]}, device={body.device})" if one.host else self.text(body, one)[0]
+            for one in at
+        ]
         pair = f"({', '.join(places)}{',' if len(places) == 1 else ''})"
         return [f"{target}.index_put_({pair}, {self.text(body, value)[0]}, accumulate=True)"]
+
+    def positions(self, name: str) -> list[str]:
+        return [f"{name} = {name}.long()"]
 
     def check(self, name: str) -> list[str]:
         return [
@@ -552,7 +564,7 @@ class JaxSpeller(Speller):
 
     def scatter(self, body: Body, node: Node, name: str) -> list[str]:
         value, *at = node.args[1:]
-        perm, _, cuts, _ = node.attrs
+        perm, _, cuts, *_ = node.attrs
         places = [self.text(body, one)[0] for one in at]
         ends = [_slice(body.dim(cut)) if cut is not None else ":" for cut in cuts]
         while ends and ends[-1] == ":":
