@@ -75,6 +75,8 @@ class _Module:
         """Inputs that are saved with their leading axes, and what they are called without."""
         self.wanted_whole: dict[Node, None] = {}
         self.missing: list[Dim] = []
+        self.saved_sizes: dict[Dim, str] = {}
+        """Sizes that were passed in and that backward cannot read from a shape."""
         self.again = False
         for dim in lowered.table.all():
             self.dims[dim]  # named before any value is
@@ -139,7 +141,9 @@ class _Module:
             if not more and not self.again:
                 break
             saved = [*more, *saved]
-        parts = [self._head(), *self._helpers(), self._saved_class(fields), forward, backward, *self._ready(fields)]
+        ready = self._ready()
+        kept = self._saved_class(fields)
+        parts = [self._head(), *self._helpers(), kept, forward, backward, *ready]
         return "\n\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
     def _helpers(self) -> list[str]:
@@ -154,7 +158,7 @@ class _Module:
         lines += ["and its backward pass.", '"""', ""]
         speller, imports = self.speller, list(self.speller.imports)
         standard = sorted([f"import {name}" for name in imports if " " not in name])
-        standard += ["from typing import Any, NamedTuple"] if self.passed else ["from typing import NamedTuple"]
+        standard += [] if self._static() else ["from typing import NamedTuple"]
         third = {
             "numpy": ["import numpy as np"],
             "torch": ["import torch"],
@@ -171,9 +175,20 @@ class _Module:
     def _saved_class(self, fields: Sequence[tuple[str, str]]) -> str:
         kind = {"numpy": "np.ndarray", "torch": "torch.Tensor", "jax": "jax.Array"}[self.speller.name]
         lines = ["class Saved(NamedTuple):", '    """What backward needs of forward."""', ""]
+        if self._static():  # sizes are no arrays to be traced
+            self.speller.imports.update({"dataclasses": None, "functools": None})
+            data = ", ".join(f'"{name}"' for name, _ in fields if name not in self.saved_sizes.values())
+            meta = ", ".join(f'"{name}"' for name in self.saved_sizes.values())
+            head = ["@functools.partial(", "    jax.tree_util.register_dataclass,"]
+            head += [f"    data_fields=[{data}],", f"    meta_fields=[{meta}],", ")", "@dataclasses.dataclass"]
+            lines = [*head, "class Saved:", *lines[1:]]
         for name, shape in fields:
             lines.append(f"    {name}: {'int' if name in self.passed.values() else kind}{f'  # {shape}' if shape else ''}")
         return "\n".join(lines)
+
+    def _static(self) -> bool:
+        """Whether what is saved has fields that JAX must not trace."""
+        return bool(self.saved_sizes) and self.speller.name == "jax"
 
     def _body(self, given: Mapping[Node, str], roots: Sequence[Node], keep: Sequence[Node], backward: bool) -> Body:
         preferred: dict[Node, str] = {}
@@ -231,6 +246,7 @@ class _Module:
         lines = self._folded(list(dict.fromkeys(used)), known)
         returned = self._unfolded(self._returned(body, self.output, set(), of.forward[-1].name), self.output, body, known)
         fields = [(self.inputs[n] if n in self.whole else body.names[n], body.shape(n)) for n in saved]
+        fields += [(name, "") for name in self.saved_sizes.values()]
         end = f"    return {returned}, Saved({', '.join(name for name, _ in fields)})"
         if self.values:
             pairs = [(line.name, body.names.get(line.node) or self.speller.text(body, line.node)[0], line.node) for line in of.forward]
@@ -255,6 +271,7 @@ class _Module:
     def _sizes(self, body: Body, arrays: Sequence[tuple[str, Node]]) -> list[str]:
         """Lines that name the sizes that are used; `missing` are those that no shape says."""
         found, self.missing = body.sizes(list(body.used_dims), [(name, node.shape) for name, node in arrays])
+        self.unsaid = [dim for dim in self.missing if dim in self.passed]
         self.missing = [dim for dim in self.missing if dim not in self.passed]
         return [f"    {line}" for line in found]
 
@@ -303,11 +320,11 @@ class _Module:
 
     def _backward(self, saved: Sequence[Node], fields: list[tuple[str, str]]) -> tuple[str, list[Node]]:
         of = self.of
-        given = {n: self._inner(n) if n in self.inputs else name for n, (name, _) in zip(saved, fields, strict=True)}
+        given = {n: self._inner(n) if n in self.inputs else name for n, (name, _) in zip(saved, fields, strict=False)}
         given[of.cotangent] = self.dY
         self.names_now = self.names.copy()
         for name, _ in fields:
-            if name not in self.inputs.values():
+            if name not in (*self.inputs.values(), *self.saved_sizes.values()):
                 self.names_now.new(name)
         roots = list(self.grads.values())
         body = self._body(given, roots, roots, True)
@@ -337,6 +354,10 @@ class _Module:
             results.append(self._unfolded(text, self.grads[name], body, known))
         lines += self._sizes(body, [(self.dY, of.cotangent), *((given[node], node) for node in saved)])
         more = [node for dim in self.missing if (node := self._owner(dim, saved)) is not None]
+        for dim in self.unsaid:
+            if dim not in self.saved_sizes:
+                self.saved_sizes[dim] = self.passed[dim]
+                self.again = True
         for node in self.wanted_whole:
             if node not in self.whole:
                 self.whole[node] = self.names.new(f"{self.inputs[node]}_rows")
@@ -344,6 +365,8 @@ class _Module:
                 self.again = True
         unpack = ", ".join(name for name, _ in fields)
         unpacked = [f"    {unpack} = saved"] if len(fields) > 1 else [f"    ({unpack},) = saved"] if fields else []
+        if self._static():
+            unpacked = [f"    {name} = saved.{name}" for name, _ in fields]
         names = [f"d{name}" for name in self.derivation.differentiable]
         doc = _docstring(f"{', '.join(names) or 'Nothing'}, from {self.dY} and what forward saved.")
         end = f"    return {', '.join(results)}" if len(results) > 1 else f"    return ({results[0]},)" if results else "    return ()"
@@ -365,7 +388,7 @@ class _Module:
 
     # -- ready for autograd ------------------------------------------------------------------------------------------
 
-    def _ready(self, fields: Sequence[tuple[str, str]]) -> list[str]:
+    def _ready(self) -> list[str]:
         if self.speller.name == "numpy" or self.values:
             return []
         arguments = ", ".join(self.inputs.values())
