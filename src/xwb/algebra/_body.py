@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ._graph import BINARY, Node, cone
+from ._layout import WIDTH
 from ._shapes import ONE, Dim, dims_in
 
 if TYPE_CHECKING:
     from ._spell import Speller
 
-# Columns of emitted code.
-WIDTH = 88
 INDENT = 4
 UNARY = {"neg", "exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "erf", "sign", "square", "gelu"}
 # Operations that make a new array, which nobody else has.
@@ -145,6 +144,7 @@ class Body:
             self._prepare(arg)
         while len(text := self.speller.top(self, node)) > room:
             inner = [n for n in self._inlined(node) if n.op != "view" and n.op != "const" and n.op != "size"]
+            inner = inner or [n for n in self._inlined(node) if n.op == "view" and len(self.speller.top(self, n)) > 12]
             if not inner:
                 break
             longest = max(inner, key=lambda n: (len(self.speller.top(self, n)) <= room, len(self.speller.top(self, n))))
@@ -258,6 +258,12 @@ class Body:
             if not arg.host and arg not in self.names and len(self.speller.top(self, arg)) > 24:
                 self.variable(arg)
         lines = self.speller.scatter(self, node, name)
+        while max(map(len, lines)) > WIDTH - INDENT:
+            inner = [arg for arg in (value, *at) if not arg.host and arg not in self.names]
+            if not inner:
+                break
+            self.variable(max(inner, key=lambda arg: len(self.speller.top(self, arg))))
+            lines = self.speller.scatter(self, node, name)
         for line in lines:
             self.write(line)
         self.names[node] = name

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Mapping, Sequence
 
 from ..core import FormulaError, OptionError, unknown
-from ._body import WIDTH, Body, Names
+from ._body import Body, Names
 from ._collapse import spelled
 from ._derivation import Derivation
 from ._expr import Expr, Slope, Term
 from ._graph import BINARY, COMPARE, VIEWS, Node, cone, entries
+from ._layout import WIDTH, call, returned, unpacked
 from ._lower import Lowered, Named, lower
 from ._print import Text
 from ._schedule import Assign
@@ -24,6 +26,9 @@ CHEAP |= {"zeros", "full", "take", "gather"}
 
 # Characters of a formula in a comment.
 LONG = 240
+
+# Letters that ruff takes for digits.
+AMBIGUOUS = {"l", "O", "I"}
 
 TAKEN = {
     *("np", "torch", "jax", "jnp", "math", "functools", "NamedTuple", "Any", "Saved", "Layer", "layer", "forward"),
@@ -54,7 +59,8 @@ class _DimNames(dict[Dim, str]):
         self._wanted = wanted
 
     def __missing__(self, dim: Dim) -> str:
-        name = self[dim] = self._names.new(self._wanted or dim.letter)
+        letter = f"size_{dim.letter}" if dim.letter in AMBIGUOUS else dim.letter
+        name = self[dim] = self._names.new(self._wanted or letter)
         return name
 
 
@@ -143,7 +149,8 @@ class _Module:
             saved = [*more, *saved]
         ready = self._ready()
         kept = self._saved_class(fields)
-        parts = [self._head(), *self._helpers(), kept, forward, backward, *ready]
+        parts = [*self._helpers(), kept, forward, backward, *ready]
+        parts.insert(0, self._head("\n".join(parts)))
         return "\n\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
     def _helpers(self) -> list[str]:
@@ -152,17 +159,17 @@ class _Module:
     def _printer(self) -> Text:
         return self.derivation._text()
 
-    def _head(self) -> str:
+    def _head(self, code: str) -> str:
         statements = [text.strip() for text in self.derivation.formula.replace("\n", ";").split(";") if text.strip()]
         lines = ['"""The layer', "", *(f"    {_wrapped(text)}" for text in statements), ""]
         lines += ["and its backward pass.", '"""', ""]
         speller, imports = self.speller, list(self.speller.imports)
-        standard = sorted([f"import {name}" for name in imports if " " not in name])
+        standard = sorted([f"import {name}" for name in imports if " " not in name and f"{name}." in code])
         standard += [] if self._static() else ["from typing import NamedTuple"]
         third = {
-            "numpy": ["import numpy as np"],
+            "numpy": ["import numpy as np"] if "np." in code else [],
             "torch": ["import torch"],
-            "jax": ["import jax", "import jax.numpy as jnp"],
+            "jax": ["import jax", *(["import jax.numpy as jnp"] if "jnp." in code else [])],
         }[speller.name]
         merged: dict[str, list[str]] = {}
         for one in imports:
@@ -170,7 +177,7 @@ class _Module:
                 where, _, what = one.partition(" import ")
                 merged.setdefault(where, []).append(what)
         third += [f"{where} import {', '.join(sorted(what))}" for where, what in merged.items()]
-        return "\n".join([*lines, *standard, "", *third])
+        return "\n".join([*lines, *standard, *([""] if standard and third else []), *third])
 
     def _saved_class(self, fields: Sequence[tuple[str, str]]) -> str:
         kind = {"numpy": "np.ndarray", "torch": "torch.Tensor", "jax": "jax.Array"}[self.speller.name]
@@ -215,6 +222,15 @@ class _Module:
     def _leading(self, node: Node) -> bool:
         return bool(node.shape) and node.shape[0].leading
 
+    def _pruned(self, lines: list[str]) -> list[str]:
+        """Without the lines that name leading axes, or an input without them, where nothing uses the name."""
+        for name in (*self.whole.values(), *self.leads.values()):
+            starts = [line for line in lines if line.startswith(f"    {name} = ")]
+            uses = [line for line in lines if re.search(rf"\b{name}\b", line.split("  #")[0])]
+            if len(starts) == len(uses) == 1:
+                lines.remove(starts[0])
+        return lines
+
     def _fold(self, name: str, new: str, node: Node, known: dict[Dim, None]) -> list[str]:
         """Leading axes made one; ``known`` are those whose shape has a name."""
         self.speller.imports["math"] = None
@@ -244,18 +260,22 @@ class _Module:
         self._sizes(body, [(given[node], node) for node in used])
         used += [node for dim in self.missing if (node := self._owner(dim, used)) is not None]
         lines = self._folded(list(dict.fromkeys(used)), known)
-        returned = self._unfolded(self._returned(body, self.output, set(), of.forward[-1].name), self.output, body, known)
+        value = self._unfolded(self._returned(body, self.output, set(), of.forward[-1].name), self.output, body, known)
         fields = [(self.inputs[n] if n in self.whole else body.names[n], body.shape(n)) for n in saved]
         fields += [(name, "") for name in self.saved_sizes.values()]
-        end = f"    return {returned}, Saved({', '.join(name for name, _ in fields)})"
+        kept = call("Saved", [name for name, _ in fields], "", "    ")
+        end = [f"    return {value}, {kept[0].strip()}"]
+        if len(end[0]) > WIDTH:
+            end = [*([f"    saved = {kept[0].strip()}", *kept[1:]]), f"    return {value}, saved"]
         if self.values:
             pairs = [(line.name, body.names.get(line.node) or self.speller.text(body, line.node)[0], line.node) for line in of.forward]
-            end = f"    return {{{', '.join(f'{name!r}: {self._unfolded(t, n, body, known)}' for name, t, n in pairs)}}}, None"
+            said = ", ".join(f'"{name}": {self._unfolded(text, node, body, known)}' for name, text, node in pairs)
+            end = [f"    return {{{said}}}, None"]
         lines += [f"    {line}" for node in used if node.kind == "int" for line in self.speller.positions(given[node])]
         lines += self._sizes(body, [(given[node], node) for node in used])
-        arguments = ", ".join([*self.inputs.values(), *(["*", *self.passed.values()] if self.passed else [])])
+        head = call("def forward", [*self.inputs.values(), *(["*", *self.passed.values()] if self.passed else [])], ":")
         doc = f'    """{self.derivation.output}, and what backward needs."""'
-        return "\n".join([f"def forward({arguments}):", doc, *lines, *body.lines, end]), fields
+        return "\n".join([*head, doc, *self._pruned([*lines, *body.lines, *end])]), fields
 
     def _inner(self, node: Node) -> str:
         """The name of an input inside the functions, its leading axes made one."""
@@ -342,13 +362,14 @@ class _Module:
         lines = []
         if self._leading(of.cotangent):
             lines = [f"    {line}" for line in self._fold(self.dY, self.dY, of.cotangent, known)]
-        lines += self._folded([node for node in saved if node in self.whole], known)
+        lines += self._folded([n for n in saved if n in self.whole], known)
         results: list[str] = []
         for name in self.derivation.differentiable:
             if name in self.compared:
                 if self._leading(of.inputs[name]):
                     self.wanted_whole[of.inputs[name]] = None
-                results.append(self._zero(self.inputs[of.inputs[name]]))
+                body.write(f"d{name} = {self._zero(self.inputs[of.inputs[name]])}")
+                results.append(f"d{name}")
                 continue
             text = self._returned(body, self.grads[name], others, f"d{name}")
             results.append(self._unfolded(text, self.grads[name], body, known))
@@ -363,14 +384,13 @@ class _Module:
                 self.whole[node] = self.names.new(f"{self.inputs[node]}_rows")
                 more += [node] if node not in saved else []
                 self.again = True
-        unpack = ", ".join(name for name, _ in fields)
-        unpacked = [f"    {unpack} = saved"] if len(fields) > 1 else [f"    ({unpack},) = saved"] if fields else []
+        start = unpacked([name for name, _ in fields], "saved") if fields else []
         if self._static():
-            unpacked = [f"    {name} = saved.{name}" for name, _ in fields]
+            start = [f"    {name} = saved.{name}" for name, _ in fields]
         names = [f"d{name}" for name in self.derivation.differentiable]
         doc = _docstring(f"{', '.join(names) or 'Nothing'}, from {self.dY} and what forward saved.")
-        end = f"    return {', '.join(results)}" if len(results) > 1 else f"    return ({results[0]},)" if results else "    return ()"
-        text = "\n".join([f"def backward({self.dY}, saved):", *doc, *unpacked, *lines, *body.lines, end])
+        end = returned(results)
+        text = "\n".join([f"def backward({self.dY}, saved):", *doc, *start, *self._pruned([*lines, *body.lines, *end])])
         return text, list(dict.fromkeys(more))
 
     def _owner(self, dim: Dim, saved: Sequence[Node]) -> Node | None:
@@ -391,65 +411,53 @@ class _Module:
     def _ready(self) -> list[str]:
         if self.speller.name == "numpy" or self.values:
             return []
-        arguments = ", ".join(self.inputs.values())
-        names = list(self.derivation.differentiable)
-        everything = [f"d{name}" if name in names else "None" for name in self.derivation.inputs]
-        plain = len(names) == len(self.derivation.inputs)
-        sizes = ", ".join(self.passed.values())
-        call = ", ".join([*self.inputs.values(), *(f"{name}={name}" for name in self.passed.values())])
-        both = ", ".join(part for part in (arguments, sizes) if part)
+        output, inputs, sizes = self.derivation.output, list(self.inputs.values()), list(self.passed.values())
+        grads = [f"d{name}" for name in self.derivation.differentiable]
+        everything = [f"d{name}" if f"d{name}" in grads else "None" for name in self.derivation.inputs]
+        plain = "None" not in everything
+        passed = [*inputs, *(f"{name}={name}" for name in sizes)]
         if self.speller.name == "torch":
-            everything += ["None"] * len(self.passed)
-            back = f"backward({self.dY}, ctx.saved)" if self.passed else f"backward({self.dY}, Saved(*ctx.saved_tensors))"
+            everything += ["None"] * len(sizes)
+            back = call("backward", [self.dY, "ctx.saved" if sizes else "Saved(*ctx.saved_tensors)"], "")[0]
+            pad = " " * 8
             lines = [
                 "class Layer(torch.autograd.Function):",
-                f'    """{self.derivation.output} for autograd, by the two functions above."""',
+                f'    """{output} for autograd, by the two functions above."""',
                 "",
                 "    @staticmethod",
-                f"    def forward(ctx, {both}):" if both else "    def forward(ctx):",
-                f"        {self.derivation.output}, saved = forward({call})",
-                "        ctx.saved = saved" if self.passed else "        ctx.save_for_backward(*saved)",
-                f"        return {self.derivation.output}",
+                *call("def forward", ["ctx", *inputs, *sizes], ":", "    "),
+                *call(f"{output}, saved = forward", passed, "", pad),
+                "        ctx.saved = saved" if sizes else "        ctx.save_for_backward(*saved)",
+                f"        return {output}",
                 "",
                 "    @staticmethod",
                 "    @torch.autograd.function.once_differentiable",
                 f"    def backward(ctx, {self.dY}):",
             ]
-            if plain and not self.passed:
+            if plain and not sizes:
                 lines.append(f"        return {back}")
             else:
-                found = ", ".join(f"d{name}" for name in names)
-                lines.append(f"        {found} = {back}" if len(names) > 1 else f"        ({found},) = {back}" if names else "        del ctx")
-                lines.append(f"        return {', '.join(everything)}" if len(everything) > 1 else f"        return {everything[0]}")
-            end = f"    return Layer.apply({both})"
-            star = f"{arguments}, *, {sizes}" if sizes else arguments
-            name = f'    """{self.derivation.output}; autograd goes through `backward`."""'
-            return ["\n".join(lines), "\n".join([f"def layer({star}):", name, end])]
-        numbers = tuple(range(len(self.inputs), len(self.inputs) + len(self.passed)))
-        head = "@jax.custom_vjp"
-        if self.passed:
+                lines += unpacked(grads, back, pad) if grads else []
+                lines += returned(everything, pad)
+            head = call("def layer", [*inputs, *(["*", *sizes] if sizes else [])], ":")
+            doc = f'    """{output}; autograd goes through `backward`."""'
+            return ["\n".join(lines), "\n".join([*head, doc, *call("return Layer.apply", [*inputs, *sizes], "", "    ")])]
+        head = ["@jax.custom_vjp"]
+        if sizes:
             self.speller.imports["functools"] = None
-            head = f"@functools.partial(jax.custom_vjp, nondiff_argnums={numbers})"
-        lines = [
-            head,
-            f"def layer({both}):",
-            f'    """{self.derivation.output}; jax.grad goes through `backward`."""',
-            f"    return forward({call})[0]",
-        ]
+            numbers = tuple(range(len(inputs), len(inputs) + len(sizes)))
+            head = [f"@functools.partial(jax.custom_vjp, nondiff_argnums={numbers})"]
+        value = call("return forward", passed, "[0]", "    ")
+        doc = f'    """{output}; jax.grad goes through `backward`."""'
+        layer = [*head, *call("def layer", [*inputs, *sizes], ":"), doc, *value]
+        start = call("def _backward", [*sizes, "saved", self.dY], ":")
         back = f"backward({self.dY}, saved)"
-        start = ", ".join([*self.passed.values(), "saved", self.dY])
-        after = [f"def _backward({start}):"]
-        if plain:
-            after.append(f"    return {back}")
-        else:
-            found = ", ".join(f"d{name}" for name in names)
-            after.append(f"    {found} = {back}" if len(names) > 1 else f"    ({found},) = {back}" if names else "    del saved")
-            after.append(f"    return {', '.join(everything)}" if len(everything) > 1 else f"    return ({everything[0]},)")
-        first = "forward"
-        if self.passed:
-            first = "_forward"
-            after = [f"def _forward({both}):", f"    return forward({call})", "", "", *after]
-        return ["\n".join(lines), "\n".join([*after, "", "", f"layer.defvjp({first}, _backward)"])]
+        after = [f"    return {back}"] if plain else [*(unpacked(grads, back) if grads else []), *returned(everything)]
+        parts = ["\n".join(layer), "\n".join([*start, *after])]
+        if sizes:
+            forward = [*call("def _forward", [*inputs, *sizes], ":"), *call("return forward", passed, "", "    ")]
+            parts.insert(1, "\n".join(forward))
+        return [*parts, f"layer.defvjp({'_forward' if sizes else 'forward'}, _backward)"]
 
 
 def _spelled(term: Term) -> Term:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ._graph import COMPARE, Node
-from ._shapes import ONE, Dim
+from ._shapes import Dim
 
 if TYPE_CHECKING:
     from ._body import Body
@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 ATOM, POWER, SIGN, TIMES, PLUS, RELATION, CHOICE = 10, 9, 8, 7, 6, 4, 1
 OPERATORS = {"add": ("+", PLUS), "sub": ("-", PLUS), "mul": ("*", TIMES), "div": ("/", TIMES), "mod": ("%", TIMES)}
 PLAIN = {"exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sign"}
-
-OTHERS = """\
-def _others(x):
-    \"\"\"The product of all other entries along the last axis.\"\"\"
-    below = {np}.cumprod({np}.{ones_like}(x).at_first, {axis}=-1)
-    return below
-"""
 
 
 class Speller:
@@ -98,7 +91,7 @@ class Speller:
         (arg,) = node.args
         x = self.text(body, arg)[0]
         if op == "neg":
-            return f"-{self.bound(body, arg, POWER)}", SIGN
+            return f"-{self.bound(body, arg, ATOM)}", SIGN
         if op == "square":
             return _power(x, self.text(body, arg)[1], "2")
         if op == "abs":
@@ -137,7 +130,7 @@ class Speller:
         return self._call(body, f"{self.np}.{node.op}", *node.args)
 
     def _neg(self, body: Body, node: Node) -> tuple[str, int]:
-        return f"-{self.bound(body, node.args[0], POWER)}", SIGN
+        return f"-{self.bound(body, node.args[0], ATOM)}", SIGN
 
     def _square(self, body: Body, node: Node) -> tuple[str, int]:
         text, binds = self.text(body, node.args[0])
@@ -210,8 +203,6 @@ class Speller:
             last = max(i for i, axis in enumerate(axes) if axis is None)
             front = axes[: last + 1]
             said = [":" if axis is not None else "None" for axis in front]
-            if len(said) < len(axes) and len(said) > 2 and said.count("None") == 1 and False:
-                said = [*said]
             text += f"[{', '.join(said)}]"
         return text, ATOM
 
@@ -501,13 +492,13 @@ class TorchSpeller(Speller):
             return lines
         value, *at = node.args[1:]
         target = self._turned(name, node.attrs[0])
-        ends = [f":{body.dim(cut)}" if cut is not None else ":" for cut in cuts]
-        if any(end != ":" for end in ends):
-            target += f"[{', '.join([':'] * count + ends)}]"
-        places = [
-            f"torch.tensor({self.text(body, one)[0]}, device={body.device})" if one.host else self.text(body, one)[0]
-            for one in at
-        ]
+        ends = [_slice(body.dim(cut)) if cut is not None else ":" for cut in cuts]
+        front = [self.text(body, one)[0] if one.host else ":" for one in at]
+        whole = [*front, *ends]
+        while whole and whole[-1] == ":":
+            whole.pop()
+        target += f"[{', '.join(whole)}]" if whole else ""
+        places = [self.text(body, one)[0] for one in at if not one.host]
         pair = f"({', '.join(places)}{',' if len(places) == 1 else ''})"
         return [f"{target}.index_put_({pair}, {self.text(body, value)[0]}, accumulate=True)"]
 
@@ -592,4 +583,3 @@ def _slice(stop: str) -> str:
 
 
 SPELLERS: dict[str, type[Speller]] = {"numpy": Speller, "torch": TorchSpeller, "jax": JaxSpeller}
-_ = ONE
