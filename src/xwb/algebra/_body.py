@@ -92,6 +92,7 @@ class Body:
         """A comment, wrapped at spaces."""
         room = WIDTH - INDENT - 2
         words, line = text.split(" "), ""
+        words = [word[i : i + room - 4] for word in words for i in range(0, max(len(word), 1), room - 4)]
         for word in words:
             if line and len(line) + 1 + len(word) > room:
                 self.lines.append(f"{' ' * INDENT}# {line}")

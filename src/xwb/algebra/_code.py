@@ -271,7 +271,10 @@ class _Module:
             pairs = [(line.name, body.names.get(line.node) or self.speller.text(body, line.node)[0], line.node) for line in of.forward]
             said = ", ".join(f'"{name}": {self._unfolded(text, node, body, known)}' for name, text, node in pairs)
             end = [f"    return {{{said}}}, None"]
-        lines += [f"    {line}" for node in used if node.kind == "int" for line in self.speller.positions(given[node])]
+        for node in used:
+            if node.kind in ("int", "any") and node in body.users:
+                plain = all(user.op in COMPARE | {"inside", "gather"} for user in body.users[node])
+                lines += [f"    {line}" for line in self.speller.positions(given[node], node.kind, plain)]
         lines += self._sizes(body, [(given[node], node) for node in used])
         head = call("def forward", [*self.inputs.values(), *(["*", *self.passed.values()] if self.passed else [])], ":")
         doc = f'    """{self.derivation.output}, and what backward needs."""'
@@ -401,10 +404,7 @@ class _Module:
         return None
 
     def _zero(self, name: str) -> str:
-        if self.speller.name == "torch":
-            return f"torch.zeros_like({name}) if {name}.is_floating_point() else None"
-        np = self.speller.np
-        return f'{np}.zeros_like({name}) if {name}.dtype.kind == "f" else None'
+        return f"{self.speller.np}.zeros_like({name}) if {self.speller.floating(name)} else None"
 
     # -- ready for autograd ------------------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ class Places:
         for place, dim in zip(where.places, dims, strict=True):
             value = self.position(place.at)
             at, holds = self.entry(place.mode, value.node, dim)
-            if place.at.gathers and place.mode is None:
+            if place.at.gathers and place.mode is None and not at.host:
                 at = self.graph.node("inside", (at, self.graph.size(dim)), (), at.shape, at.kind)
             out.append((Labelled(at, value.labels), Labelled(holds, value.labels) if holds is not None else None))
         return out

@@ -354,9 +354,19 @@ class Speller:
             return name
         return f"{name}.T" if len(perm) == 2 else f"{name}.{self.transpose}({', '.join(map(str, perm))})"
 
-    def positions(self, name: str) -> list[str]:
-        """Lines that make an integer input fit to index with."""
-        return []
+    def positions(self, name: str, kind: str, plain: bool) -> list[str]:
+        """Lines that make integers fit to count with; ``plain`` where they only index or are compared."""
+        if plain:
+            return []
+        if kind == "int":
+            return [f"{name} = {name}.astype({self.long})"]
+        return [f"{name} = {name} if {self.floating(name)} else {name}.astype({self.long})"]
+
+    long = "np.int64"
+
+    def floating(self, name: str) -> str:
+        """Whether an array holds floating numbers."""
+        return f'{name}.dtype.kind == "f"'
 
     def check(self, name: str) -> list[str]:
         return [
@@ -502,8 +512,13 @@ class TorchSpeller(Speller):
         pair = f"({', '.join(places)}{',' if len(places) == 1 else ''})"
         return [f"{target}.index_put_({pair}, {self.text(body, value)[0]}, accumulate=True)"]
 
-    def positions(self, name: str) -> list[str]:
-        return [f"{name} = {name}.long()"]
+    def positions(self, name: str, kind: str, plain: bool) -> list[str]:
+        if kind == "int":
+            return [f"{name} = {name}.long()"]
+        return [] if plain else [f"{name} = {name} if {self.floating(name)} else {name}.long()"]
+
+    def floating(self, name: str) -> str:
+        return f"{name}.is_floating_point()"
 
     def check(self, name: str) -> list[str]:
         return [
@@ -520,6 +535,10 @@ class JaxSpeller(Speller):
     in_place = False
     raises = False
     no_dtype = "jnp.result_type(float)"
+    long = "int"
+
+    def floating(self, name: str) -> str:
+        return f"jnp.issubdtype({name}.dtype, jnp.floating)"
 
     def from_host(self, body: Body, text: str) -> str:
         return f"jnp.asarray({text})"
