@@ -16,7 +16,7 @@ INDENT = 4
 UNARY = {"neg", "exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "erf", "sign", "square", "gelu"}
 # Operations that make a new array, which nobody else has.
 FRESH = UNARY | BINARY | {"matmul", "einsum", "vecdot", "sum", "max", "min", "prod", "where", "cast", "take", "gather"}
-FRESH |= {"scatter", "zeros", "full", "others"}
+FRESH |= {"scatter", "zeros", "full", "others", "conv", "conv_weight", "conv_input"}
 COMMUTES = {"add", "mul", "maximum", "minimum"}
 
 

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ._contract import plan
+from ._convolve import Convolution
 from ._derivation import Derivation
 from ._evaluate import _anywhere, _arguments, _double
 from ._expr import (
@@ -53,6 +54,8 @@ class Part(NamedTuple):
     inverse: bool = False
     safe: bool = False
     """Whether it is finite wherever the inputs are."""
+    read: Read | None = None
+    """The read that it is, not done yet where it goes by windows."""
 
 
 @dataclass
@@ -125,6 +128,12 @@ class _Lowering:
             else:
                 before = self.arrays.get(line.name)
                 shape = tuple(self.table.dim(Range(line.where.tensor, a)) for a in range(len(line.where.places)))
+                spread = self._spread(line, shape)
+                if spread is not None:
+                    node = spread if before is None or before.host else graph.binary("add", before, spread)
+                    self.arrays[line.name] = node
+                    backward.append(Named(line.name, (), node, line))
+                    continue
                 term = Term(abs(line.term.coefficient), line.term.bound, line.term.factors)
                 value = self._combine(self._pieces(term), term.bound, line.where.free)
                 if line.term.coefficient < 0:
@@ -216,11 +225,52 @@ class _Lowering:
         if not parts:
             return self._scaled(Labelled(graph.const(1), ()), above, below)
         masks = pieces.masks if not summed else []
-        if above or below:
-            self._scale_smallest(parts, above, below, order)
-        result = self._contract(parts, order)
+        windows = self._convolved(parts, order) if not pieces.masks else None
+        if windows is None:
+            if above or below:
+                self._scale_smallest(parts, above, below, order)
+            result = self._contract(parts, order)
+        else:
+            result = windows
         result = self._scaled(result, above, below)
         return self._chosen(masks, result, order)
+
+    def _convolved(self, parts: Sequence[Part], order: Indices) -> Labelled | None:
+        """The product of an array read in windows and one other, where it is a convolution or the gradient of K."""
+        if len(parts) != 2 or any(part.inverse for part in parts):
+            return None
+        for one, other in (parts, parts[::-1]):
+            read = one.read
+            if read is None or all(place.index is not None for place in read.places):
+                continue
+            X = self.arrays[read.tensor]
+            if X.host or X.kind != "float":
+                continue
+            kept = tuple(i for i in ordered(one.value.labels, other.value.labels) if i in order)
+            found = Convolution(self.graph, self.table, read, X.shape, kept, other.value.labels)
+            if found.fits:
+                return found.forward(X, other.value)
+            found = Convolution(self.graph, self.table, read, X.shape, other.value.labels, kept)
+            if found.fits:
+                return found.weight(X, other.value)
+        return None
+
+    def _spread(self, line: Scatter, shape: tuple[Any, ...]) -> Node | None:
+        """What a line adds to its tensor, where that is the gradient of what a convolution reads."""
+        term = Term(abs(line.term.coefficient), line.term.bound, line.term.factors)
+        if all(place.index is not None for place in line.where.places) or len(term.factors) != 2:
+            return None
+        pieces = self._pieces(term)
+        if len(pieces.parts) != 2 or pieces.masks or pieces.sizes or any(p.inverse for p in pieces.parts):
+            return None
+        if any(part.value.node.host for part in pieces.parts):
+            return None
+        for D, K in (pieces.parts, pieces.parts[::-1]):
+            found = Convolution(self.graph, self.table, line.where, shape, D.value.labels, K.value.labels)
+            if found.fits and set(found.o) == set(term.bound):
+                node = found.input(D.value, K.value)
+                return self.graph.binary("mul", self.graph.const(line.term.coefficient), node)
+        return None
 
     def _chosen(self, masks: Sequence[Labelled], value: Labelled, order: Indices = ()) -> Labelled:
         """The value where all brackets hold, else 0."""
@@ -406,6 +456,9 @@ class _Lowering:
                     shares.append(share)
                 case Compare() | Delta() if exponent > 0:
                     pieces.masks.append(self.atom(factor))
+                case Read() if exponent == 1:
+                    value = self.atom(factor)
+                    pieces.parts.append(Part(Labelled(self.graph.floating(value.node), value.labels), safe=True, read=factor))
                 case _:
                     pieces.parts.append(self._power(self.atom(factor), exponent, _safe(factor)))
         if any(exponent < 0 or exponent.denominator > 1 for _, exponent in sums):

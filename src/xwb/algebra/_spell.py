@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from . import _convolve as convolve
 from ._graph import COMPARE, Node
 from ._shapes import Dim
 
@@ -280,6 +281,15 @@ class Speller:
     def _einsum(self, body: Body, node: Node) -> tuple[str, int]:
         return self._call(body, f"{self.np}.einsum", f'"{node.attrs[0]}"', *node.args)
 
+    def _conv(self, body: Body, node: Node) -> tuple[str, int]:
+        return convolve.numpy(body, node)
+
+    def _conv_weight(self, body: Body, node: Node) -> tuple[str, int]:
+        return self._conv(body, node)
+
+    def _conv_input(self, body: Body, node: Node) -> tuple[str, int]:
+        return self._conv(body, node)
+
     def _others(self, body: Body, node: Node) -> tuple[str, int]:
         self.helpers["_others"] = (
             "def _others(x):\n"
@@ -404,6 +414,9 @@ class TorchSpeller(Speller):
     no_dtype = "torch.float64"
     no_device = '"cpu"'
     reductions = {"max": "amax", "min": "amin"}
+
+    def _conv(self, body: Body, node: Node) -> tuple[str, int]:
+        return convolve.torch(body, node)
 
     def from_host(self, body: Body, text: str) -> str:
         return f"torch.tensor({text}, device={body.device})"
@@ -539,6 +552,9 @@ class JaxSpeller(Speller):
 
     def floating(self, name: str) -> str:
         return f"jnp.issubdtype({name}.dtype, jnp.floating)"
+
+    def _conv(self, body: Body, node: Node) -> tuple[str, int]:
+        return convolve.jax(body, node)
 
     def from_host(self, body: Body, text: str) -> str:
         return f"jnp.asarray({text})"
