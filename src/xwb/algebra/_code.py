@@ -10,11 +10,10 @@ from ..core import FormulaError, OptionError, unknown
 from ._body import Body, Names
 from ._collapse import spelled
 from ._derivation import Derivation
-from ._expr import Expr, Slope, Term
+from ._expr import Expr, Term
 from ._graph import BINARY, COMPARE, VIEWS, Node, cone, entries
 from ._layout import WIDTH, call, returned, unpacked
 from ._lower import Lowered, Named, lower
-from ._print import Text
 from ._schedule import Assign
 from ._shapes import Dim
 from ._spell import SPELLERS, Speller
@@ -88,6 +87,10 @@ class _Module:
             self.dims[dim]  # named before any value is
             if dim.leading:
                 self.leads[dim]
+        self.users: dict[Node, list[Node]] = {}
+        for node in cone(lowered.grads.values()):
+            for arg in node.args:
+                self.users.setdefault(arg, []).append(node)
         self.passed = {dim: self.dims[dim] for dim in lowered.table.passed}
         self.output = lowered.forward[-1].node
         self.grads = dict(lowered.grads)
@@ -156,9 +159,6 @@ class _Module:
     def _helpers(self) -> list[str]:
         return [self.speller.helpers[name] for name in sorted(self.speller.helpers)]
 
-    def _printer(self) -> Text:
-        return self.derivation._text()
-
     def _head(self, code: str) -> str:
         statements = [text.strip() for text in self.derivation.formula.replace("\n", ";").split(";") if text.strip()]
         lines = ['"""The layer', "", *(f"    {_wrapped(text)}" for text in statements), ""]
@@ -190,7 +190,9 @@ class _Module:
             head += [f"    data_fields=[{data}],", f"    meta_fields=[{meta}],", ")", "@dataclasses.dataclass"]
             lines = [*head, "class Saved:", *lines[1:]]
         for name, shape in fields:
-            lines.append(f"    {name}: {'int' if name in self.passed.values() else kind}{f'  # {shape}' if shape else ''}")
+            lines.append(
+                f"    {name}: {'int' if name in self.passed.values() else kind}{f'  # {shape}' if shape else ''}"
+            )
         return "\n".join(lines)
 
     def _static(self) -> bool:
@@ -268,12 +270,16 @@ class _Module:
         if len(end[0]) > WIDTH:
             end = [*([f"    saved = {kept[0].strip()}", *kept[1:]]), f"    return {value}, saved"]
         if self.values:
-            pairs = [(line.name, body.names.get(line.node) or self.speller.text(body, line.node)[0], line.node) for line in of.forward]
+            pairs = [
+                (line.name, body.names.get(line.node) or self.speller.text(body, line.node)[0], line.node)
+                for line in of.forward
+            ]
             said = ", ".join(f'"{name}": {self._unfolded(text, node, body, known)}' for name, text, node in pairs)
             end = [f"    return {{{said}}}, None"]
         for node in used:
-            if node.kind in ("int", "any") and node in body.users:
-                plain = all(user.op in COMPARE | {"inside", "gather"} for user in body.users[node])
+            if node.kind in ("int", "any") and (node in body.users or node in saved):
+                users = [*body.users.get(node, ()), *self.users.get(node, ())]
+                plain = all(user.op in COMPARE | {"inside", "gather"} for user in users)
                 lines += [f"    {line}" for line in self.speller.positions(given[node], node.kind, plain)]
         lines += self._sizes(body, [(given[node], node) for node in used])
         head = call("def forward", [*self.inputs.values(), *(["*", *self.passed.values()] if self.passed else [])], ":")
@@ -300,17 +306,22 @@ class _Module:
 
     def _said(self, body: Body, line: Named) -> None:
         """The formula of a line as a comment."""
-        text = self._printer()
-        if isinstance(line.line, Assign):
-            expr = Expr(tuple(map(_spelled, line.line.body.terms)))
-            said = text.statement(line.name, line.line.left, expr)
-        else:
-            where, term = line.line.where, _spelled(line.line.term)
-            text.letters.statement(where.free, Expr((term,)))
-            left = text.read(where).replace(where.tensor, line.name, 1)
-            sign = "-" if term.coefficient < 0 else "+"
-            said = f"{left} {sign}= {text.term(Term(abs(term.coefficient), term.bound, term.factors))}"
+        try:
+            said = self._formula(line)
+        except FormulaError:  # the slope of prod[...] is not in the grammar
+            said = f"{line.name}: the product of all other entries, for each"
         body.comment(said if len(said) <= LONG else f"{said[:LONG].rsplit(' ', 1)[0]} …")
+
+    def _formula(self, line: Named) -> str:
+        text = self.derivation._text()
+        if isinstance(line.line, Assign):
+            expr = Expr(tuple(map(spelled, line.line.body.terms)))
+            return text.statement(line.name, line.line.left, expr)
+        where, term = line.line.where, spelled(line.line.term)
+        text.letters.statement(where.free, Expr((term,)))
+        left = text.read(where).replace(where.tensor, line.name, 1)
+        sign = "-" if term.coefficient < 0 else "+"
+        return f"{left} {sign}= {text.term(Term(abs(term.coefficient), term.bound, term.factors))}"
 
     def _returned(self, body: Body, node: Node, others: set[Node], name: str) -> str:
         """What a function returns for a node: an array that is nobody else's."""
@@ -321,7 +332,9 @@ class _Module:
         base = node
         while base.view and base.op != "broadcast":
             base = base.args[0]
-        own = base not in body.given and base not in others and base not in body.keep - {node} and base.op != "broadcast"
+        own = (
+            base not in body.given and base not in others and base not in body.keep - {node} and base.op != "broadcast"
+        )
         others.update((node, base))
         text = body.names.get(node) or body.variable(node, name)
         if own or not speller.in_place:
@@ -441,7 +454,10 @@ class _Module:
                 lines += returned(everything, pad)
             head = call("def layer", [*inputs, *(["*", *sizes] if sizes else [])], ":")
             doc = f'    """{output}; autograd goes through `backward`."""'
-            return ["\n".join(lines), "\n".join([*head, doc, *call("return Layer.apply", [*inputs, *sizes], "", "    ")])]
+            return [
+                "\n".join(lines),
+                "\n".join([*head, doc, *call("return Layer.apply", [*inputs, *sizes], "", "    ")]),
+            ]
         head = ["@jax.custom_vjp"]
         if sizes:
             self.speller.imports["functools"] = None
@@ -458,14 +474,6 @@ class _Module:
             forward = [*call("def _forward", [*inputs, *sizes], ":"), *call("return forward", passed, "", "    ")]
             parts.insert(1, "\n".join(forward))
         return [*parts, f"layer.defvjp({'_forward' if sizes else 'forward'}, _backward)"]
-
-
-def _spelled(term: Term) -> Term:
-    """A term as it is written in the grammar; without a slope that cannot be."""
-    try:
-        return spelled(term)
-    except FormulaError:
-        return Term(term.coefficient, term.bound, tuple((f, e) for f, e in term.factors if not isinstance(f, Slope)))
 
 
 def _wrapped(text: str) -> str:

@@ -70,6 +70,11 @@ class Convolution:
             and set(K) == {*self.g, *self.o, *self.c, *offsets}
         )
 
+    @property
+    def likely(self) -> bool:
+        """Whether K is the kernel: its offsets are fewer than the places. Both readings give the same numbers."""
+        return all(self.table[w.offset].hint <= self.table[w.place].hint for w in self.windows)
+
     def _merged(self, value: Labelled, groups: Sequence[Indices]) -> Node:
         labels = tuple(index for group in groups for index in group)
         node = aligned(self.graph, value, labels)
@@ -125,7 +130,9 @@ class Convolution:
         graph = self.graph
         x = graph.reshape(graph.view(X, self._order()), self._in)
         args = x, self._merged(D, self._out)
-        return self._apart(graph.node("conv_weight", args, self._attrs(), self._shape(self._kernel), "float"), self._kernel)
+        return self._apart(
+            graph.node("conv_weight", args, self._attrs(), self._shape(self._kernel), "float"), self._kernel
+        )
 
     def input(self, D: Labelled, K: Labelled) -> Node:
         """What ``Σ_o D K`` adds to X."""
@@ -193,7 +200,10 @@ def torch(body: Body, node: Node) -> tuple[str, int]:
     ends: list[str] = []
     for w, length, place, offset in reversed(list(zip(windows, X[2:], D[2:], K[2:], strict=True))):
         reach = _reach(body, w, place, offset)
-        ends += [str(w.low), f"{reach} - {w.low} - {body.dim(length)}" if w.low >= 0 else f"{reach} + {-w.low} - {body.dim(length)}"]
+        ends += [
+            str(w.low),
+            f"{reach} - {w.low} - {body.dim(length)}" if w.low >= 0 else f"{reach} + {-w.low} - {body.dim(length)}",
+        ]
     if node.op == "conv":
         x = a if plain else f"torch.nn.functional.pad({a}, ({', '.join(ends)}))"
         return f"torch.nn.functional.conv{count}d({x}, {b}{more})", ATOM
@@ -236,8 +246,10 @@ NUMPY_HELPERS = {
     "_a_reach": '''\
 def _overlap(length, low, reach):
     """The part of a padded axis that the axis covers, and which part of it that is."""
-    inside = [slice(max(a, 0), max(a, 0, min(a + n, m))) for n, a, m in zip(length, low, reach)]
-    own = [slice(max(-a, 0), max(-a, 0, min(n, m - a))) for n, a, m in zip(length, low, reach)]
+    axes = zip(length, low, reach)
+    ends = [(max(a, 0), max(a, 0, min(a + n, m))) for n, a, m in axes]
+    inside = [slice(start, stop) for start, stop in ends]
+    own = [slice(i - a, j - a) for (i, j), a in zip(ends, low)]
     return (..., *inside), (..., *own)
 
 

@@ -176,7 +176,11 @@ class Graph:
             return self.floating(condition)
         kind = "host" if yes.host and no.host else "int" if {yes.kind, no.kind} <= {"int", "host"} else "float"
         chosen = self.node(
-            "where", (condition, yes, no), (), self.broadcast_shape((condition, yes, no)), "any" if kind == "host" else kind
+            "where",
+            (condition, yes, no),
+            (),
+            self.broadcast_shape((condition, yes, no)),
+            "any" if kind == "host" else kind,
         )
         return self.node("cast", (chosen,), (), chosen.shape, "float") if kind == "host" else chosen
 

@@ -20,7 +20,11 @@ def call(head: str, parts: Sequence[str], end: str, indent: str = "") -> list[st
 
 def returned(parts: Sequence[str], indent: str = "    ") -> list[str]:
     """``return a, b``; a tuple always."""
-    line = f"{indent}return {', '.join(parts)}" if len(parts) > 1 else f"{indent}return ({''.join(parts)}{',' * len(parts)})"
+    line = (
+        f"{indent}return {', '.join(parts)}"
+        if len(parts) > 1
+        else f"{indent}return ({''.join(parts)}{',' * len(parts)})"
+    )
     if len(line) <= WIDTH:
         return [line]
     return [f"{indent}return (", *(f"{indent}    {part}," for part in parts), f"{indent})"]

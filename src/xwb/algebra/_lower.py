@@ -172,9 +172,7 @@ class _Lowering:
 
     def _binary(self, op: str, a: Labelled, b: Labelled, order: Indices = ()) -> Labelled:
         labels = _in_order(ordered(a.labels, b.labels), order)
-        return Labelled(
-            self.graph.binary(op, aligned(self.graph, a, labels), aligned(self.graph, b, labels)), labels
-        )
+        return Labelled(self.graph.binary(op, aligned(self.graph, a, labels), aligned(self.graph, b, labels)), labels)
 
     def _sum(self, expr: Expr, order: Indices) -> Labelled:
         """The sum of the terms; the narrow ones are added up first."""
@@ -182,7 +180,9 @@ class _Lowering:
             return Labelled(self.graph.const(0), ())
         parts = []
         for term in expr.terms:
-            value = self._combine(self._pieces(Term(abs(term.coefficient), term.bound, term.factors)), term.bound, order)
+            value = self._combine(
+                self._pieces(Term(abs(term.coefficient), term.bound, term.factors)), term.bound, order
+            )
             parts.append((value, term.coefficient < 0))
         widest = max(len(value.labels) for value, _ in parts)
         parts.sort(key=lambda part: part[1] and len(part[0].labels) == widest)
@@ -247,12 +247,12 @@ class _Lowering:
             if X.host or X.kind != "float":
                 continue
             kept = tuple(i for i in ordered(one.value.labels, other.value.labels) if i in order)
-            found = Convolution(self.graph, self.table, read, X.shape, kept, other.value.labels)
-            if found.fits:
-                return found.forward(X, other.value)
-            found = Convolution(self.graph, self.table, read, X.shape, other.value.labels, kept)
-            if found.fits:
-                return found.weight(X, other.value)
+            forward = Convolution(self.graph, self.table, read, X.shape, kept, other.value.labels)
+            weight = Convolution(self.graph, self.table, read, X.shape, other.value.labels, kept)
+            if forward.fits and (forward.likely or not weight.fits):
+                return forward.forward(X, other.value)
+            if weight.fits:
+                return weight.weight(X, other.value)
         return None
 
     def _spread(self, line: Scatter, shape: tuple[Any, ...]) -> Node | None:
@@ -265,12 +265,13 @@ class _Lowering:
             return None
         if any(part.value.node.host for part in pieces.parts):
             return None
-        for D, K in (pieces.parts, pieces.parts[::-1]):
-            found = Convolution(self.graph, self.table, line.where, shape, D.value.labels, K.value.labels)
-            if found.fits and set(found.o) == set(term.bound):
-                node = found.input(D.value, K.value)
-                return self.graph.binary("mul", self.graph.const(line.term.coefficient), node)
-        return None
+        pairs = [(D.value, K.value) for D, K in (pieces.parts, pieces.parts[::-1])]
+        found = [Convolution(self.graph, self.table, line.where, shape, D.labels, K.labels) for D, K in pairs]
+        fit = [i for i in (0, 1) if found[i].fits and set(found[i].o) == set(term.bound)]
+        if not fit:
+            return None
+        best = min(fit, key=lambda i: not found[i].likely)
+        return self.graph.binary("mul", self.graph.const(line.term.coefficient), found[best].input(*pairs[best]))
 
     def _chosen(self, masks: Sequence[Labelled], value: Labelled, order: Indices = ()) -> Labelled:
         """The value where all brackets hold, else 0."""
@@ -398,7 +399,9 @@ class _Lowering:
             return Labelled(graph.vecdot(*sides) if batch else graph.matmul(*sides), batch)
         spots = {index: "abcdefghijklmnopqrstuvwxyz"[i] for i, index in enumerate(ordered(a.labels, b.labels))}
         text = ["".join(spots[i] for i in labels) for labels in (a.labels, b.labels, batch)]
-        node = graph.node("einsum", (a.node, b.node), (f"{text[0]},{text[1]}->{text[2]}",), self.table.shape(batch), "float")
+        node = graph.node(
+            "einsum", (a.node, b.node), (f"{text[0]},{text[1]}->{text[2]}",), self.table.shape(batch), "float"
+        )
         return Labelled(node, batch)
 
     def _matmul(
@@ -458,7 +461,9 @@ class _Lowering:
                     pieces.masks.append(self.atom(factor))
                 case Read() if exponent == 1:
                     value = self.atom(factor)
-                    pieces.parts.append(Part(Labelled(self.graph.floating(value.node), value.labels), safe=True, read=factor))
+                    pieces.parts.append(
+                        Part(Labelled(self.graph.floating(value.node), value.labels), safe=True, read=factor)
+                    )
                 case _:
                     pieces.parts.append(self._power(self.atom(factor), exponent, _safe(factor)))
         if any(exponent < 0 or exponent.denominator > 1 for _, exponent in sums):
@@ -708,7 +713,9 @@ class _Lowering:
         chosen = graph.compare("==", full, best)
         count = graph.reduce("sum", chosen, range(len(outer), len(order)))
         share = graph.binary(
-            "div", graph.floating(chosen), graph.view(graph.floating(count), [*range(len(outer)), *[None] * len(of.bound)])
+            "div",
+            graph.floating(chosen),
+            graph.view(graph.floating(count), [*range(len(outer)), *[None] * len(of.bound)]),
         )
         return Labelled(share, order)
 

@@ -140,7 +140,9 @@ class Running:
         if like is not None and hasattr(dY, "dtype") and dY.dtype != like.dtype:
             name = f"d{derivation.output}"
             change = f"{name}.to({like.dtype})" if self.backend == "torch" else f"{name}.astype({like.dtype})"
-            raise DtypeError(f"backward({name}): {name} is {dY.dtype} and the inputs are {like.dtype}; type  {name} = {change}")
+            raise DtypeError(
+                f"backward({name}): {name} is {dY.dtype} and the inputs are {like.dtype}; type  {name} = {change}"
+            )
         with self._plain():
             _, saved = self._call(self._function("forward"), *arguments)
             found = self._call(self._function("backward"), self._array(dY, like), saved)

@@ -400,7 +400,15 @@ class Speller:
             return "mask"
         if node.kind == "int":
             return "at"
-        named = {"exp": "E", "max": "top", "min": "low", "sum": "total", "sqrt": "root", "log": "log", "others": "others"}
+        named = {
+            "exp": "E",
+            "max": "top",
+            "min": "low",
+            "sum": "total",
+            "sqrt": "root",
+            "log": "log",
+            "others": "others",
+        }
         return named.get(node.op, "t")
 
 
@@ -535,7 +543,7 @@ class TorchSpeller(Speller):
 
     def check(self, name: str) -> list[str]:
         return [
-            f"if {name}.device.type == \"cpu\" and {name}.numel() and {name}.min() < 0:",
+            f'if {name}.device.type == "cpu" and {name}.numel() and {name}.min() < 0:',
             f'    raise IndexError("{name}: positions do not count from the end")',
         ]
 

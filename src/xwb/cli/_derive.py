@@ -35,12 +35,18 @@ NARROW, USUAL, WIDE = 60, 100, 140
     help="The small case instead, every entry written out, such as n=2,d=2,m=3.",
 )
 @click.option("--latex", is_flag=True, help="Print LaTeX, for the body of a document that loads amsmath.")
+@click.option(
+    "--code",
+    type=click.Choice(["numpy", "torch", "jax"]),
+    help="Print forward and backward as source text for this library, which imports nothing of xwb.",
+)
 def derive(
     formula: tuple[str, ...],
     wrt: tuple[str, ...],
     sizes: dict[str, Any] | None,
     paper: dict[str, Any] | None,
     latex: bool,
+    code: str | None,
 ) -> None:
     """Derive the backward pass of a layer written in index notation.
 
@@ -54,11 +60,18 @@ def derive(
         raise click.UsageError(f"--paper goes without {'--wrt' if wrt else '--sizes'}: it writes out every gradient")
     if latex and sizes is not None:
         raise click.UsageError("--latex goes without --sizes: it shows no costs")
+    if code is not None and (wrt or paper is not None or latex):
+        other = "--wrt" if wrt else "--paper" if paper is not None else "--latex"
+        raise click.UsageError(f"--code goes without {other}: it prints the whole program and nothing else")
+    if code is not None and any(not isinstance(size, int) for size in (sizes or {}).values()):
+        raise click.UsageError("--code takes --sizes by letter, n=64,d=4096: they choose the order of the products")
     derivation = algebra.derive(_stdin() if formula == ("-",) else " ".join(formula))
     try:
         if paper is not None:
             page = derivation.on_paper(**paper)
             text = page.latex() if latex else str(page)
+        elif code is not None:
+            text = derivation.code(code, **(sizes or {})).rstrip("\n")
         elif latex:
             text = algebra.latex(derivation, wrt=wrt or None)
         else:
