@@ -124,9 +124,9 @@ class _Module:
                 else:
                     found = {leaf: None for arg in inner.args for leaf in needs[arg]}
                     extra = [leaf for leaf in found if leaf.op != "input" and leaf not in named]
-                    if inner in forward and any(entries(leaf.shape) >= entries(inner.shape) for leaf in extra):
-                        if inner.op not in VIEWS and inner.op != "iota":
-                            found = {inner: None}
+                    large = any(entries(leaf.shape) >= entries(inner.shape) for leaf in extra)
+                    if inner in forward and large and inner.op not in VIEWS:
+                        found = {inner: None}
                     needs[inner] = found
             return needs[node]
 
@@ -260,7 +260,7 @@ class _Module:
         known: dict[Dim, None] = {}
         used = [node for node in self.inputs if node in body.users or node in body.count or node in saved]
         self._sizes(body, [(given[node], node) for node in used])
-        used += [node for dim in self.missing if (node := self._owner(dim, used)) is not None]
+        used += [owner for dim in self.missing if (owner := self._owner(dim, used)) is not None]
         lines = self._folded(list(dict.fromkeys(used)), known)
         value = self._unfolded(self._returned(body, self.output, set(), of.forward[-1].name), self.output, body, known)
         fields = [(self.inputs[n] if n in self.whole else body.names[n], body.shape(n)) for n in saved]
@@ -491,5 +491,4 @@ def _wrapped(text: str) -> str:
 def _docstring(text: str) -> list[str]:
     if len(text) + 10 <= WIDTH:
         return [f'    """{text}"""']
-    lines = ['    """', *(f"    {line.strip()}" for line in _wrapped(text).split("\n")), '    """']
-    return lines
+    return ['    """', *(f"    {line.strip()}" for line in _wrapped(text).split("\n")), '    """']

@@ -112,9 +112,17 @@ class Graph:
             return simple
         if a.host and b.host:
             return self.node(op, (a, b), (), (), "host")
+        if op in ("mul", "add") and (turned := self.known(op, b, a)) is not None:
+            return turned
         kinds = {node.kind for node in (a, b)}
         kind = "float" if "float" in kinds else "any" if "any" in kinds else "int"
         return self.node(op, (a, b), (), self.broadcast_shape((a, b)), kind)
+
+    def known(self, op: str, a: Node, b: Node) -> Node | None:
+        """A binary operation that is there already."""
+        if a.host or b.host:
+            return None
+        return self._known.get(self._key(op, (a, b), (), self.broadcast_shape((a, b)), "float"))
 
     def _simplified(self, op: str, a: Node, b: Node) -> Node | None:
         x, y = a.value, b.value

@@ -40,7 +40,7 @@ from ._expr import (
 )
 from ._graph import Graph, Node, entries
 from ._reading import Labelled, Places, aligned
-from ._schedule import Assign, Line, Schedule, Scatter, schedule
+from ._schedule import Assign, Line, Scatter, Schedule, schedule
 from ._shapes import SizeTable
 
 # Functions whose values and whose arguments' zeros do no harm behind a bracket that does not hold.
@@ -111,9 +111,9 @@ class _Lowering:
     def run(self, lines: Schedule) -> Lowered:
         derivation, program, graph = self.derivation, self.derivation.program, self.graph
         for name in program.inputs:
-            shape = [self.table.dim(Range(name, axis)) for axis in range(program.ranks[name])]
+            axes = [self.table.dim(Range(name, axis)) for axis in range(program.ranks[name])]
             kind = "int" if name in program.integers else "any" if name in program.compared else "float"
-            self.arrays[name] = graph.node("input", (), (name,), shape, kind)
+            self.arrays[name] = graph.node("input", (), (name,), axes, kind)
         inputs = dict(self.arrays)
         forward = [self._assign(line) for line in lines.forward]
         output = program.output
@@ -172,6 +172,8 @@ class _Lowering:
 
     def _binary(self, op: str, a: Labelled, b: Labelled, order: Indices = ()) -> Labelled:
         labels = _in_order(ordered(a.labels, b.labels), order)
+        for side in (b, a):  # as an operand lies, where that has all axes: nothing is turned, and it is found again
+            labels = side.labels if set(side.labels) == set(labels) else labels
         return Labelled(self.graph.binary(op, aligned(self.graph, a, labels), aligned(self.graph, b, labels)), labels)
 
     def _sum(self, expr: Expr, order: Indices) -> Labelled:
@@ -215,13 +217,14 @@ class _Lowering:
         above += [part.value.node for part in hosts if not part.inverse]
         below += [part.value.node for part in hosts if part.inverse]
         summed = {index for index in present if index not in order}
-        parts = self._masked(parts, pieces.masks, summed)
-        if parts is None:
+        masked = self._masked(parts, pieces.masks, summed)
+        if masked is None:
             return self._scaled(self._guarded(pieces, order), above, below)
+        one = Labelled(graph.const(1), ())
         parts = [
-            Part(self._binary("div", Labelled(graph.const(1), ()), p.value)) if p.inverse and set(p.value.labels) & summed else p
-            for p in parts
-        ]  # fmt: skip
+            Part(self._binary("div", one, part.value)) if part.inverse and set(part.value.labels) & summed else part
+            for part in masked
+        ]
         if not parts:
             return self._scaled(Labelled(graph.const(1), ()), above, below)
         masks = pieces.masks if not summed else []
@@ -372,6 +375,8 @@ class _Lowering:
         a = self._sum_out(one.value, left.union(other.value.labels))
         b = self._sum_out(other.value, left.union(one.value.labels))
         summed = tuple(index for index in a.labels if index not in left)
+        if summed and not one.inverse and not other.inverse and (known := self._known_product(a, b)) is not None:
+            return Part(self._sum_out(known, left))
         if not summed:
             if one.inverse and other.inverse:
                 return Part(self._binary("mul", a, b, order), True)
@@ -388,6 +393,16 @@ class _Lowering:
         if _position(columns, order) < _position(rows, order):
             a, b, rows, columns = b, a, columns, rows
         return Part(self._matmul(a, b, batch, rows, columns, summed))
+
+    def _known_product(self, a: Labelled, b: Labelled) -> Labelled | None:
+        """The product of two arrays entry by entry, where another line has it already."""
+        if set(a.labels) != set(b.labels):
+            return None
+        node = self.graph.known("mul", a.node, aligned(self.graph, b, a.labels))
+        if node is not None:
+            return Labelled(node, a.labels)
+        node = self.graph.known("mul", b.node, aligned(self.graph, a, b.labels))
+        return Labelled(node, b.labels) if node is not None else None
 
     def _dots(self, a: Labelled, b: Labelled, batch: Indices, summed: Indices) -> Labelled:
         graph = self.graph
@@ -553,8 +568,8 @@ class _Lowering:
         m = Labelled(top, labels)
         total: Labelled | None = None
         for term, exponent, pieces in terms:
-            power = Labelled(graph.const(0), ()) if exponent is None else exponent
-            pieces.parts.append(Part(self._exp(self._plus(power, m, -ONE))))
+            raised = Labelled(graph.const(0), ()) if exponent is None else exponent
+            pieces.parts.append(Part(self._exp(self._plus(raised, m, -ONE))))
             part = self._combine(pieces, term.bound, expr.free)
             total = part if total is None else self._plus(total, part)
         assert total is not None
@@ -633,7 +648,8 @@ class _Lowering:
             case Apply(function="log"):
                 return self._log(node.arguments[0])
             case Apply(function="max" | "min"):
-                return self._binary(f"{node.function}imum", *(self._floating(self.expr(a)) for a in node.arguments))
+                one, other = (self._floating(self.expr(argument)) for argument in node.arguments)
+                return self._binary(f"{node.function}imum", one, other)
             case Apply():
                 value = self._floating(self.expr(node.arguments[0]))
                 return Labelled(graph.unary(node.function, value.node), value.labels)
@@ -649,7 +665,9 @@ class _Lowering:
                 labels = ordered(condition.labels, yes.labels, no.labels)
                 return Labelled(graph.where(*(aligned(graph, x, labels) for x in (condition, yes, no))), labels)
             case Power():
-                return self._binary("pow", *(self._floating(self.expr(side)) for side in (node.base, node.exponent)))
+                return self._binary(
+                    "pow", self._floating(self.expr(node.base)), self._floating(self.expr(node.exponent))
+                )
             case Reduce():
                 return self._reduce(node)
             case Slope():

@@ -45,7 +45,7 @@ class Places:
             else:
                 part = self._gather(term)
             scaled = graph.binary("mul", graph.const(abs(coefficient)), part.node)
-            labels = ordered((i for i in at.free if i in (*total.labels, *part.labels)))
+            labels = ordered(i for i in at.free if i in (*total.labels, *part.labels))
             sides = [aligned(graph, side, labels) for side in (total, Labelled(scaled, part.labels))]
             if coefficient > 0 and total.node.host:
                 sides = sides[::-1]

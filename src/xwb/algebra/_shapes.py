@@ -202,7 +202,8 @@ class SizeTable:
             distinct = list(dict.fromkeys(found))
             formula = distinct[0]
             if len(distinct) > 1:
-                formula = ("min(", *(part for one in distinct for part in (*one, ", ")))[:-1] + (")",)
+                parts = [part for one in distinct for part in (*one, ", ")]
+                formula = ("min(", *parts[:-1], ")")
             self._of[range_] = self._computed(str(range_.name), formula)
             if zero:
                 return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from . import _convolve as convolve
 from ._graph import COMPARE, Node
@@ -259,7 +259,7 @@ class Speller:
             said = f"{said}, keepdims=True" if said else "keepdims=True"
         return self._method(body, node.args[0], self.reductions.get(node.op, node.op), said)
 
-    reductions: dict[str, str] = {}
+    reductions: ClassVar[dict[str, str]] = {}
 
     def _axes(self, node: Node) -> str:
         rank = node.args[0].rank
@@ -311,7 +311,7 @@ class Speller:
             return f"{old} {OPERATORS[node.op][0]}= {self.text(body, node.args[0])[0]}"
         return self._out(body, node, spot, old, new)
 
-    ufuncs = {
+    ufuncs: ClassVar[dict[str, str]] = {
         "add": "np.add",
         "sub": "np.subtract",
         "mul": "np.multiply",
@@ -421,7 +421,7 @@ class TorchSpeller(Speller):
     transpose = "permute"
     no_dtype = "torch.float64"
     no_device = '"cpu"'
-    reductions = {"max": "amax", "min": "amin"}
+    reductions: ClassVar[dict[str, str]] = {"max": "amax", "min": "amin"}
 
     def _conv(self, body: Body, node: Node) -> tuple[str, int]:
         return convolve.torch(body, node)
@@ -466,6 +466,17 @@ class TorchSpeller(Speller):
     def _vecdot(self, body: Body, node: Node) -> tuple[str, int]:
         return self._call(body, "torch.linalg.vecdot", *node.args)
 
+    def _einsum(self, body: Body, node: Node) -> tuple[str, int]:
+        sides, _, kept = node.attrs[0].partition("->")
+        first, second = sides.split(",")
+        if set(first) != set(second) or kept != "".join(x for x in first if x in kept):
+            return super()._einsum(body, node)
+        a, b = (self.bound(body, arg, ATOM) for arg in node.args)
+        if first != second:
+            b += ".T" if len(first) == 2 else f".permute({', '.join(str(second.index(x)) for x in first)})"
+        axes = [axis if axis < len(first) - 1 else -1 for axis, x in enumerate(first) if x not in kept]
+        return f"({a} * {b}).sum({axes[0] if len(axes) == 1 else tuple(axes)})", ATOM
+
     def _broadcast(self, body: Body, node: Node) -> tuple[str, int]:
         return self._method(body, node.args[0], "expand", ", ".join(body.dim(dim) for dim in node.shape))
 
@@ -500,7 +511,9 @@ class TorchSpeller(Speller):
             return f"{before}{old}.{node.op}_()"
         if any(arg.host for arg in node.args) or node.op in ("gelu", "pow"):
             if node.op in OPERATORS and spot == 0:
-                return f"{before}{old}.{ {'add': 'add', 'sub': 'sub', 'mul': 'mul', 'div': 'div', 'mod': 'remainder'}[node.op] }_({said[1]})"
+                return f"{before}{old}.{'remainder' if node.op == 'mod' else node.op}_({said[1]})"
+            if node.op == "sub":
+                return f"{before}{old}.neg_().add_({said[0]})"
             if node.op in ("add", "mul"):
                 return f"{before}{old}.{node.op}_({said[0]})"
             if node.op in ("maximum", "minimum"):
