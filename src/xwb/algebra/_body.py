@@ -61,6 +61,8 @@ class Body:
         self.speller = speller
         self.free = names
         self.names = dict(given)
+        self.done: set[Node] = set()
+        """What stands inside lines that are written."""
         self.given = set(given)
         self.keep = set(keep)
         self.preferred = preferred
@@ -134,6 +136,7 @@ class Body:
         if (spot := self._in_place(node)) is not None:
             return self._update(node, spot, wanted)
         text = self._fitting(node, wanted)
+        self.done.update(self._inlined(node))
         name = self.names[node] = self.free.new(wanted or self.speller.suggestion(self, node))
         self.write(f"{name} = {text}", self.shape(node))
         return name
@@ -215,21 +218,21 @@ class Body:
         others = [user for user in self.users.get(arg, ()) if user is not node]
         if not others:
             return self.single(arg)
-        if self.count.get(arg, 0) != len(others) + 1 or any(user.view for user in others):
+        if any(user.view for user in others):
             return False
         before = set(cone([a for a in node.args if a is not arg], self.given))
-        return all(user in before or user in self.names for user in others)
+        return all(user in before or user in self.names or user in self.done for user in others)
 
     def _update(self, node: Node, spot: int, wanted: str) -> str:
         arg = node.args[spot]
         others = [a for i, a in enumerate(node.args) if i != spot]
         named = self.variable(arg, wanted or self.speller.suggestion(self, node))
         for user in self.users.get(arg, ()):
-            if user is not node and user not in self.names:
+            if user is not node and user not in self.names and user not in self.done:
                 self.variable(user)
         for other in others:
             self._prepare(other)
-        name = named if wanted in ("", named) or arg not in self.preferred else self.free.new(wanted)
+        name = named if wanted in ("", named) else self.free.new(wanted)
         while True:
             text = self.speller.update(self, node, spot, named, name)
             inner = [n for other in others for n in ([other] if other not in self.names else []) + self._inlined(other)]
@@ -237,6 +240,9 @@ class Body:
             if len(text) <= WIDTH - INDENT or not inner:
                 break
             self.variable(max(inner, key=lambda n: len(self.speller.top(self, n))))
+        self.done.update(
+            n for other in others for n in ([other] if other not in self.names else []) + self._inlined(other)
+        )
         self.names[node] = name
         self.write(text, self.shape(node) if name != named else "")
         return name
@@ -265,6 +271,7 @@ class Body:
                 break
             self.variable(max(inner, key=lambda arg: len(self.speller.top(self, arg))))
             lines = self.speller.scatter(self, node, name)
+        self.done.update(self._inlined(node))
         for line in lines:
             self.write(line)
         self.names[node] = name

@@ -267,7 +267,7 @@ class _Module:
         fields += [(name, "") for name in self.saved_sizes.values()]
         kept = call("Saved", [name for name, _ in fields], "", "    ")
         end = [f"    return {value}, {kept[0].strip()}"]
-        if len(end[0]) > WIDTH:
+        if len(end[0]) > WIDTH or len(kept) > 1:
             end = [*([f"    saved = {kept[0].strip()}", *kept[1:]]), f"    return {value}, saved"]
         if self.values:
             pairs = [

@@ -350,6 +350,8 @@ class _Lowering:
 
     def _contract(self, parts: Sequence[Part], keep: Indices) -> Labelled:
         """``Σ Π parts`` over all indices not in ``keep``, in the cheapest order."""
+        if not {index for part in parts for index in part.value.labels} - set(keep):
+            parts = [self._together(parts, keep)]
         pool: list[Part | None] = list(parts)
         for first, second, left, _, _ in plan([frozenset(p.value.labels) for p in parts], frozenset(keep), self.size):
             a, b = pool[first], pool[second]
@@ -363,12 +365,47 @@ class _Lowering:
             value = self._binary("div", Labelled(self.graph.const(1), ()), value)
         return self._sum_out(value, frozenset(keep))
 
+    def _together(self, parts: Sequence[Part], order: Indices) -> Part:
+        """A product without sums: small factors with each other as long as that stays small, then into the largest."""
+        pool = list(parts)
+        everything = {index for part in parts for index in part.value.labels}
+
+        def size(part: Part) -> tuple[int, bool]:
+            return entries(part.value.node.shape), part.inverse
+
+        while len(pool) > 1:
+            pool.sort(key=size)
+            small = next(
+                (
+                    (i, j)
+                    for j in range(1, len(pool))
+                    for i in range(j)
+                    if {*pool[i].value.labels, *pool[j].value.labels} != everything
+                    or (len(pool) == 2 or set(pool[i].value.labels) == set(pool[j].value.labels) != everything)
+                ),
+                (len(pool) - 2, len(pool) - 1),
+            )
+            other, one = pool.pop(small[1]), pool.pop(small[0])
+            left = frozenset((*one.value.labels, *other.value.labels))
+            if other.inverse and not one.inverse:
+                pool.append(self._multiply(one, other, left, order))
+            else:
+                pool.append(self._multiply(other, one, left, order))
+        return pool[0]
+
     def _sum_out(self, value: Labelled, keep: frozenset[Index]) -> Labelled:
         axes = [axis for axis, index in enumerate(value.labels) if index not in keep]
         if not axes:
             return value
-        node = self.graph.floating(value.node)
-        return Labelled(self.graph.reduce("sum", node, axes), tuple(i for i in value.labels if i in keep))
+        node, labels = self.graph.floating(value.node), tuple(i for i in value.labels if i in keep)
+        if node.op == "square" and not node.args[0].host:
+            base = node.args[0]
+            if len(axes) == base.rank:
+                flat = self.graph.reshape(base, [self.table.product(base.shape)])
+                return Labelled(self.graph.matmul(flat, flat), ())
+            if axes == [base.rank - 1]:
+                return Labelled(self.graph.vecdot(base, base), labels)
+        return Labelled(self.graph.reduce("sum", node, axes), labels)
 
     def _multiply(self, one: Part, other: Part, left: frozenset[Index], order: Indices) -> Part:
         """The product of two, summed over what ``left`` does not keep."""
