@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ._graph import BINARY, Node, cone
-from ._layout import WIDTH
+from ._layout import WIDTH, statement
 from ._shapes import ONE, Dim, dims_in
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Body:
         line = " " * INDENT + text
         if shape and len(line) + len(shape) + 4 <= WIDTH:
             line += f"  # {shape}"
-        self.lines.append(line)
+        self.lines += [line] if len(line) <= WIDTH else statement(text)
 
     def comment(self, text: str) -> None:
         """A comment, wrapped at spaces."""
@@ -225,6 +225,8 @@ class Body:
 
     def _update(self, node: Node, spot: int, wanted: str) -> str:
         arg = node.args[spot]
+        if not wanted and node in self.keep:
+            wanted = self.speller.suggestion(self, node)
         others = [a for i, a in enumerate(node.args) if i != spot]
         named = self.variable(arg, wanted or self.speller.suggestion(self, node))
         for user in self.users.get(arg, ()):

@@ -225,13 +225,13 @@ class _Module:
         return bool(node.shape) and node.shape[0].leading
 
     def _pruned(self, lines: list[str]) -> list[str]:
-        """Without the lines that name leading axes, or an input without them, where nothing uses the name."""
-        for name in (*self.whole.values(), *self.leads.values()):
-            starts = [line for line in lines if line.startswith(f"    {name} = ")]
-            uses = [line for line in lines if re.search(rf"\b{name}\b", line.split("  #")[0])]
-            if len(starts) == len(uses) == 1:
-                lines.remove(starts[0])
-        return lines
+        """Without the lines that name a size, leading axes, or an input without them, where nothing uses the name."""
+        names = dict.fromkeys((*self.whole.values(), *self.dims.values(), *self.leads.values()))
+        while True:
+            unused = [line for line in lines if (name := _named(line)) in names and not _mentions(lines, name, line)]
+            if not unused:
+                return lines
+            lines = [line for line in lines if line not in unused]
 
     def _fold(self, name: str, new: str, node: Node, known: dict[Dim, None]) -> list[str]:
         """Leading axes made one; ``known`` are those whose shape has a name."""
@@ -474,6 +474,17 @@ class _Module:
             forward = [*call("def _forward", [*inputs, *sizes], ":"), *call("return forward", passed, "", "    ")]
             parts.insert(1, "\n".join(forward))
         return [*parts, f"layer.defvjp({'_forward' if sizes else 'forward'}, _backward)"]
+
+
+def _named(line: str) -> str:
+    """The name that a line gives, where it gives one."""
+    name, equals, _ = line.strip().partition(" = ")
+    return name if equals else ""
+
+
+def _mentions(lines: Sequence[str], name: str, own: str) -> bool:
+    """Whether any other line has a name outside its comment."""
+    return any(line is not own and re.search(rf"\b{name}\b", line.partition("#")[0]) for line in lines)
 
 
 def _wrapped(text: str) -> str:

@@ -214,7 +214,7 @@ def torch(body: Body, node: Node) -> tuple[str, int]:
         return f"torch.nn.grad.conv{count}d_input({speller.shape(body, X)}, {b}, {a}{more})", ATOM
     reaches = [_reach(body, w, place, offset) for w, place, offset in zip(windows, D[2:], K[2:], strict=True)]
     shape = f"({', '.join([*(body.dim(dim) for dim in X[:2]), *reaches])})"
-    back = ", ".join(f"-({end})" for end in ends)
+    back = ", ".join(str(-int(end)) if end.lstrip("-").isdigit() else f"-({end})" for end in ends)
     return f"torch.nn.functional.pad(torch.nn.grad.conv{count}d_input({shape}, {b}, {a}{more}), ({back}))", ATOM
 
 

@@ -427,7 +427,7 @@ class _Lowering:
         columns = tuple(index for index in b.labels if index not in batch and index not in summed)
         if not rows and not columns:
             return Part(self._dots(a, b, batch, summed))
-        if _position(columns, order) < _position(rows, order):
+        if _position(columns, order) < _position(rows, order) < len(order):
             a, b, rows, columns = b, a, columns, rows
         return Part(self._matmul(a, b, batch, rows, columns, summed))
 
