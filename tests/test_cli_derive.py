@@ -75,6 +75,22 @@ def test_html_of_a_mistake_leaves_the_file(tmp_path, capfd):
     assert file.read_text() == "before"
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_code(library, capfd):
+    assert derive(LINEAR, "--code", library, capfd=capfd) == xwb.derive(LINEAR).code(library)
+    product = "Y[n,m] = A[n,d] B[d,k] C[k,m]"
+    said = derive(product, "--code", library, "--sizes", "n=10,d=1000,k=10,m=1000", capfd=capfd)
+    assert said == xwb.derive(product).code(library, n=10, d=1000, k=10, m=1000)
+
+
+@pytest.mark.parametrize(
+    "other", [["--wrt", "W"], ["--paper", "n=2,d=2,m=3"], ["--latex"], ["--sizes", "W=2x3"], ["--html", "-"]]
+)
+def test_code_goes_alone(other, capfd):
+    assert main(["derive", LINEAR, "--code", "numpy", *other]) == 2
+    assert "--code" in capfd.readouterr().err
+
+
 def test_a_formula_on_stdin(tmp_path):
     done = run(["derive", "-"], tmp_path, input=LINEAR + "\n")
     assert (done.returncode, done.stderr) == (0, "")

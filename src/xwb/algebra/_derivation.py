@@ -33,13 +33,14 @@ from ._print import Letters, Text
 from ._ranges import Classes, Sizes, solve
 from ._read import Program, Statement, checked_sizes, read
 from ._rules import Occurrence, occurrences, own_value
-from ._schedule import Assign, Line, Schedule, schedule
+from ._schedule import Assign, Line, Schedule, forward_lines, schedule
 from ._steps import Step, steps
 from ._text import pointed
 from ._tree import LEADING
 
 if TYPE_CHECKING:
     from ._paper import Paper
+    from ._running import Running
 
 
 class _Flow(NamedTuple):
@@ -190,6 +191,7 @@ class Derivation:
         self.output: str = self.program.output.name
         self.classes = Classes(self.program)
         self.signatures = Signatures(self.classes)
+        self._runs: dict[str, Running] = {}
 
     @cached_property
     def named(self) -> Program:
@@ -229,6 +231,10 @@ class Derivation:
         return Adjoints(
             self.named, self.classes, self.signatures, [[f.occurrence for f in flow] for flow in self._flows]
         )
+
+    @cached_property
+    def _forward(self) -> tuple[Assign, ...]:
+        return forward_lines(self.named)
 
     @cached_property
     def _schedule(self) -> Schedule:
@@ -289,16 +295,22 @@ class Derivation:
             FormulaError: an array that is missing, unknown or does not fit.
             DtypeError: mixed or other dtypes.
         """
-        return self.values(sizes, **arrays)[self.output]
+        if sizes:
+            return self._sized(sizes).forward(**arrays)
+        if (running := self._running(arrays)) is not None:
+            return running.forward(arrays)  # type: ignore[no-any-return]
+        return self.values(**arrays)[self.output]
 
     def values(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, Array]:
         """The values of all statements, by name, and of the parts of statements that have one in the gradients."""
         if sizes:
             return self._sized(sizes).values(**arrays)
+        if (running := self._running(arrays)) is not None:
+            return running.values(arrays)
         bound = self._bind(arrays, sizes)
         evaluation = self._evaluation(bound)
-        for statement in self.named.statements:
-            self._compute(evaluation, statement)
+        for line in self._forward:
+            self._compute(evaluation, line)
         return {s.name: self._unfolded(evaluation.arrays[s.name], s, bound) for s in self.named.statements}
 
     def backward(self, dY: Any, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, Array]:
@@ -320,11 +332,13 @@ class Derivation:
         self._refuse_taken_names()
         if sizes:
             return self._sized(sizes)._backward(dY, wanted, None, arrays)
+        if (running := self._running({**arrays, f"d{self.output}": dY})) is not None:
+            return running.backward(dY, arrays, wanted)
         bound = self._bind(arrays, sizes)
         evaluation = self._evaluation(bound)
         lines = self._lines(wanted)
-        for statement in self._values({name for line in lines for name in line.reads}):
-            self._compute(evaluation, statement)
+        for value in self._values({name for line in lines for name in line.reads}):
+            self._compute(evaluation, value)
         evaluation.arrays[f"d{self.output}"] = self._like_output(dY, bound)
         with np.errstate(all="ignore"):
             for line in lines:
@@ -349,14 +363,14 @@ class Derivation:
                 needed |= line.reads
         return out[::-1]
 
-    def _values(self, needed: AbstractSet[str]) -> list[Statement]:
-        """The statements that these names need, in order."""
+    def _values(self, needed: AbstractSet[str]) -> list[Assign]:
+        """The lines of forward that these names need, in order."""
         needed = set(needed)
-        out: list[Statement] = []
-        for statement in reversed(self.named.statements):
-            if statement.name in needed:
-                out.append(statement)
-                needed |= set(statement.reads)
+        out: list[Assign] = []
+        for line in reversed(self._forward):
+            if line.name in needed:
+                out.append(line)
+                needed |= line.reads
         return out[::-1]
 
     def jvp(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> Array:
@@ -376,8 +390,8 @@ class Derivation:
             if isinstance(pair, tuple):
                 evaluation.arrays[f"{name}'"] = self._tangent(name, pair, bound)
         with np.errstate(all="ignore"):
-            for statement, flows in zip(self.named.statements, self._flows, strict=True):
-                self._compute(evaluation, statement)
+            for statement, line, flows in zip(self.named.statements, self._forward, self._flows, strict=True):
+                self._compute(evaluation, line)
                 terms = [
                     occurrence.term((Read(f"{occurrence.read.tensor}'", occurrence.read.places), ONE))
                     for occurrence, _ in flows
@@ -415,6 +429,39 @@ class Derivation:
         layer = Layer(self.output, self.formula, forward, backward, inputs=self.inputs)
         layer.derived = True
         return layer
+
+    # -- as code -----------------------------------------------------------------------------------------------------
+
+    def code(self, backend: str, /, **sizes: int) -> str:
+        """Forward and backward as source text, which imports nothing of xwb.
+
+        ``forward(*arrays)`` returns ``(Y, saved)``, ``backward(dY, saved)`` the gradients of `differentiable` in order.
+        For PyTorch and JAX there is ``layer(*arrays)`` too, for autograd and ``jax.grad``.
+
+        Args:
+            backend: numpy, torch or jax.
+            sizes: of indices by letter, for the order of products alone; the code holds for all sizes.
+
+        Raises:
+            OptionError: another backend.
+            FormulaError: a letter that the formula does not have.
+        """
+        from ._code import code
+
+        return code(self, backend, sizes)
+
+    def _running(self, arrays: Mapping[str, Any]) -> Running | None:
+        """The emitted code for PyTorch tensors or JAX arrays; None for NumPy's."""
+        if all(isinstance(array, np.ndarray | int | float) for array in arrays.values()):
+            return None
+        from ._running import Running, framework
+
+        backend = framework(arrays)
+        if backend == "numpy":
+            return None
+        if backend not in self._runs:
+            self._runs[backend] = Running(self, backend)
+        return self._runs[backend]
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
@@ -516,10 +563,10 @@ class Derivation:
     def _evaluation(self, bound: _Bound) -> Evaluation:
         return Evaluation(bound.arrays, bound.sizes.of, bound.dtype)
 
-    def _compute(self, evaluation: Evaluation, statement: Statement) -> None:
+    def _compute(self, evaluation: Evaluation, line: Assign) -> None:
         with np.errstate(all="ignore"):
             try:
-                evaluation.arrays[statement.name] = evaluation.value(statement.body, statement.left)
+                evaluation.arrays[line.name] = evaluation.value(line.body, line.left)
             except OutOfBounds as error:
                 raise self._out_of_bounds(error) from None
 

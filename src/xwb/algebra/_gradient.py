@@ -12,7 +12,7 @@ from ..core import FormulaError
 from ._closed import Change, Closer, only_linear, reads, weight, work
 from ._collapse import collapse, gathered, spelled, tidied
 from ._expr import ONE, Expr, Index, Indices, Range, Read, Term, Value, entry_of, walk
-from ._normal import Signatures
+from ._normal import Signatures, gathers
 from ._ranges import Classes
 from ._read import Program, Statement
 from ._rules import Occurrence
@@ -114,7 +114,9 @@ class Adjoints(Mapping[str, Adjoint]):
     def _inline(self, closer: Closer, statement: Statement, found: dict[str, Adjoint | FormulaError]) -> None:
         """Write the gradient of a value out in those that name it, where all together become shorter and not dearer."""
         adjoint, name = found[statement.name], f"d{statement.name}"
-        if isinstance(adjoint, FormulaError) or adjoint.scattered:
+        if isinstance(adjoint, FormulaError) or not all(
+            place.index is not None or gathers(place) for where, _ in adjoint.scattered for place in where.places
+        ):
             return
         readers = [a for n in statement.reads if isinstance(a := found.get(n), Adjoint) and reads(a.closed, name)]
         readers = [reader for reader in readers if only_linear(reader.closed, name)]

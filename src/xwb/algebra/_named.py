@@ -43,7 +43,7 @@ from ._read import Axis, Program, Statement
 from ._tree import LEADING
 
 # Names for parts, by what they are.
-STEMS = {"normal": "U", "sqrt": "R", "tanh": "H", "sigmoid": "G", "log": "l", "sum": "A"}
+STEMS = {"normal": "U", "sqrt": "R", "tanh": "H", "sigmoid": "G", "log": "lse", "sum": "A"}
 # Statements and nodes beyond which nothing is named.
 MOST_STATEMENTS, MOST_NODES = 60, 400
 

@@ -23,6 +23,7 @@ from ._expr import (
     Factor,
     Index,
     Indices,
+    Place,
     Power,
     Range,
     Read,
@@ -33,6 +34,7 @@ from ._expr import (
     Term,
     Value,
     Where,
+    bare,
 )
 from ._ranges import Classes
 
@@ -240,7 +242,7 @@ class Normal:
         parts = self._product(self._factor(factor, exponent) for factor, exponent in term.factors)
         out = []
         for part in parts:
-            part = self._applied(part)
+            part = self._applied(self._pointed(part))
             closed = self._summed(term.bound, part) if term.bound else [part]
             out += [Monomial(p.coefficient * term.coefficient, p.factors) for p in closed if p.coefficient]
         return [self._applied(part) for part in out]
@@ -314,6 +316,11 @@ class Normal:
 
     def _group(self, bound: Indices, factors: Mapping[Name, Factor]) -> list[Monomial]:
         """A sum over indices that one chain of factors connects."""
+        if found := _chosen(bound, factors):
+            index, name, place = found
+            replace = Substitute({index: place})
+            rest = tuple((replace.atom(f), e) for n, (f, e) in factors.items() if n != name)
+            return self.term(Term(ONE, tuple(i for i in bound if i is not index), rest))
         if len(factors) == 1:
             ((factor, exponent),) = factors.values()
             if isinstance(factor, Expr) and exponent == 1 and len(factor.terms) > 1:
@@ -332,6 +339,23 @@ class Normal:
         standing = [index for place in read.places for index in place.at.free if index in bound]
         return len(standing) == len(bound) and all(place.index in bound or not set(place.at.free) & set(bound)
                                                    for place in read.places)  # fmt: skip
+
+    def _pointed(self, part: Monomial) -> Monomial:
+        """Beside the bracket ``[k == y[n]]`` the index k is ``y[n]`` everywhere."""
+        for name, (factor, exponent) in list(part.factors.items()):
+            if not isinstance(factor, Delta) or not gathers(factor.place) or exponent != 1:
+                continue
+            index = factor.left.bare
+            if index is None or index in factor.place.at.free:
+                continue
+            replace = Substitute({index: factor.place})
+            out = Monomial(part.coefficient, {name: (factor, exponent)})
+            for other, (atom, e) in part.factors.items():
+                if other != name:
+                    moved = replace.atom(atom) if index in atom.free else atom
+                    out = times(out, Monomial(ONE, {self.signatures(moved): (moved, e)}))
+            part = out
+        return part
 
     # -- rules -------------------------------------------------------------------------------------------------------
 
@@ -383,7 +407,7 @@ class Normal:
                     factors[at] = factor, exponent - least
         if times_.denominator > 1 and rule.right.coefficient != 1:
             return None
-        replace = Substitute({index: _place(new) for index, new in by.items()})
+        replace = Substitute({index: Place(bare(new)) for index, new in by.items()})
         right = Monomial(rule.right.coefficient, {})
         for factor, exponent in rule.right.factors.values():
             moved = replace.atom(factor)
@@ -391,15 +415,25 @@ class Normal:
         return times(Monomial(part.coefficient, factors), powered(right, times_))
 
 
+def _chosen(bound: Indices, factors: Mapping[Name, Factor]) -> tuple[Index, Name, Place] | None:
+    """A summed index of which a bracket chooses one entry, ``sum[k] [k == y[n]] P[n,k]``."""
+    for name, (factor, exponent) in factors.items():
+        if exponent == 1 and isinstance(factor, Delta) and gathers(factor.place) and factor.left.bare in bound:
+            index = factor.left.bare
+            if index not in factor.place.at.free:
+                return index, name, factor.place
+    return None
+
+
+def gathers(place: Place) -> bool:
+    """Whether a place is what an integer input names and nothing else, which is always inside the axis."""
+    at = place.at
+    return place.mode is None and at.constant == 0 and [(type(t), c) for t, c in at.terms] == [(Read, 1)]
+
+
 def _finite(part: Monomial) -> bool:
     """Whether a product is finite wherever its tensors are."""
     return all(e > 0 and isinstance(f, Read | Compare | Delta | Expr | Value) for f, e in part.factors.values())
-
-
-def _place(index: Index) -> Any:
-    from ._expr import Place, bare
-
-    return Place(bare(index))
 
 
 def times(a: Monomial, b: Monomial) -> Monomial:

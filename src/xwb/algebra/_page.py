@@ -93,9 +93,11 @@ def in_order(derivation: Derivation, wrt: Collection[str] | None = None) -> tupl
 
 def closed_forms(derivation: Derivation) -> list[str]:
     """The gradients of the inputs and those that they name, each below what it names; parts that have names first."""
-    names = in_order(derivation, derivation.differentiable)
+    found = in_order(derivation, derivation.differentiable)
+    names = [*(n for n in found if n not in derivation.inputs), *(n for n in derivation.differentiable if n in found)]
     read = {tensor for name in names for tensor in _tensors(derivation._adjoints[name].body)}
-    parts = [s for s in derivation._values(read) if s.part_of]
+    needed = {line.name for line in derivation._values(read)}
+    parts = [s for s in derivation.named.statements if s.part_of and s.name in needed]
     text = [derivation._text().statement(s.name, s.left, s.body) for s in parts]
     return [*text, *(derivation[name].formula for name in names)]
 

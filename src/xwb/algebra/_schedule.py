@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from ._expr import Expr, Indices, Range, Read, Term, walk
+from ._expr import Apply, Atom, Expr, Indices, Read, Substitute, Term, exponential, walk
 
 if TYPE_CHECKING:
     from ._derivation import Derivation
+    from ._read import Program
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,57 @@ class Schedule:
     backward: tuple[Line, ...]
 
 
-def schedule(derivation: Derivation, sizes: Mapping[Range, int] | None = None) -> Schedule:
-    """The lines for one derivation, their products in the order that is cheapest for these sizes."""
-    forward = tuple(Assign(s.name, s.left, s.body) for s in derivation.named.statements)
-    return Schedule(forward, tuple(_backward(derivation)))
+def schedule(derivation: Derivation) -> Schedule:
+    """The lines for one derivation."""
+    return Schedule(forward_lines(derivation.named), tuple(_backward(derivation, _Logarithms(derivation.named))))
 
 
-def _backward(derivation: Derivation) -> Iterator[Line]:
+def forward_lines(program: Program) -> tuple[Assign, ...]:
+    """The values of a program, in order."""
+    logs = _Logarithms(program)
+    return tuple(Assign(s.name, s.left, logs.expr(s.body)) for s in program.statements)
+
+
+def _backward(derivation: Derivation, logs: _Logarithms) -> Iterator[Line]:
     for name in (*(s.name for s in reversed(derivation.named.statements[:-1])), *derivation.differentiable):
         adjoint = derivation._adjoints[name]
-        scattered = [Scatter(f"d{name}", where, term) for where, body in adjoint.scattered for term in body.terms]
+        scattered = [
+            Scatter(f"d{name}", where, term) for where, body in adjoint.scattered for term in logs.expr(body).terms
+        ]
         if adjoint.added.terms or not scattered:
-            yield Assign(f"d{name}", adjoint.entry, adjoint.added)
+            yield Assign(f"d{name}", adjoint.entry, logs.expr(adjoint.added))
         yield from scattered
+
+
+class _Logarithms:
+    """Writes ``log(P[n,k])`` out where P is a quotient of exponentials: P may round to 0, its logarithm is finite."""
+
+    def __init__(self, program: Program) -> None:
+        self._values = {s.name: s for s in program.statements if _exponentials(s.body)}
+
+    def expr(self, expr: Expr) -> Expr:
+        terms = tuple(self._term(term) for term in expr.terms) if self._values else expr.terms
+        return expr if all(a is b for a, b in zip(terms, expr.terms, strict=True)) else Expr(terms)
+
+    def _term(self, term: Term) -> Term:
+        factors = tuple((self._atom(factor), exponent) for factor, exponent in term.factors)
+        same = all(new[0] is old[0] for new, old in zip(factors, term.factors, strict=True))
+        return term if same else Term(term.coefficient, term.bound, factors)
+
+    def _atom(self, node: Atom) -> Atom:
+        match node:
+            case Expr():
+                return self.expr(node)
+            case Apply(function="log", arguments=(Expr(terms=(Term(factors=((Read() as read, 1),)) as term,)),)):
+                statement = self._values.get(read.tensor)
+                alone = term.coefficient == 1 and not term.bound and all(place.mode is None for place in read.places)
+                if statement is not None and alone:
+                    by = dict(zip(statement.left, read.places, strict=True))
+                    return Apply("log", (Substitute(by, fresh=True).expr(statement.body),))
+        return node
+
+
+def _exponentials(body: Expr) -> bool:
+    """Whether a value is a quotient of exponentials and sums of such."""
+    (term,) = body.terms if len(body.terms) == 1 else (None,)
+    return term is not None and not term.bound and any(e < 0 and exponential(f) for f, e in term.factors)

@@ -41,6 +41,11 @@ NARROW, USUAL, WIDE = 60, 100, 140
     metavar="FILE",
     help="Write one page in HTML, with everything: the steps to unfold, the small case, costs; - prints it.",
 )
+@click.option(
+    "--code",
+    type=click.Choice(["numpy", "torch", "jax"]),
+    help="Print forward and backward as source text for this library, which imports nothing of xwb.",
+)
 def derive(
     formula: tuple[str, ...],
     wrt: tuple[str, ...],
@@ -48,6 +53,7 @@ def derive(
     paper: dict[str, Any] | None,
     latex: bool,
     html: str | None,
+    code: str | None,
 ) -> None:
     """Derive the backward pass of a layer written in index notation.
 
@@ -64,6 +70,11 @@ def derive(
         raise click.UsageError(f"--paper goes without {'--wrt' if wrt else '--sizes'}: it writes out every gradient")
     if latex and sizes is not None:
         raise click.UsageError("--latex goes without --sizes: it shows no costs")
+    if code is not None and (wrt or paper is not None or latex or html is not None):
+        other = "--wrt" if wrt else "--paper" if paper is not None else "--latex" if latex else "--html"
+        raise click.UsageError(f"--code goes without {other}: it prints the whole program and nothing else")
+    if code is not None and any(not isinstance(size, int) for size in (sizes or {}).values()):
+        raise click.UsageError("--code takes --sizes by letter, n=64,d=4096: they choose the order of the products")
     derivation = algebra.derive(_stdin() if formula == ("-",) else " ".join(formula))
     try:
         if html is not None:
@@ -71,6 +82,8 @@ def derive(
         elif paper is not None:
             page = derivation.on_paper(**paper)
             text = page.latex() if latex else str(page)
+        elif code is not None:
+            text = derivation.code(code, **(sizes or {})).rstrip("\n")
         elif latex:
             text = algebra.latex(derivation, wrt=wrt or None)
         else:

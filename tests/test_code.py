@@ -1,0 +1,373 @@
+"""``d.code`` and derived functions on tensors: against autograd and loops; formatted, stable, products shared."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xwb
+
+torch = pytest.importorskip("torch")
+jax = pytest.importorskip("jax")
+jax.config.update("jax_enable_x64", True)
+jnp = jax.numpy
+
+BACKENDS = ("numpy", "torch", "jax")
+LINEAR = "Y[n,m] = X[n,d] W[d,m] + b[m]"
+ENTROPY = "L = mean[n](log(sum[k](exp(Z[n,k]))) - Z[n,y[n]])"
+ATTENTION = (
+    "S[h,n,m] = Q[h,n,d] K[h,m,d]/sqrt(size(d)); P[h,n,m] = exp(S[h,n,m])/sum[k](exp(S[h,n,k])); "
+    "Y[h,n,d] = P[h,n,m] V[h,m,d]"
+)
+ADAPTER = "Y[n,m] = X[n,d] W[d,m] + X[n,d] A[d,r] B[r,m]"
+NORM = (
+    "mu[n] = mean[d](X[n,d]); v[n] = mean[d]((X[n,d]-mu[n])**2); Y[n,d] = (X[n,d]-mu[n])/sqrt(v[n]+0.00001)*g[d] + b[d]"
+)
+CONVOLUTION = "Y[n,o,p,q] = X[n,c,zero(p+r-1),zero(q+s-1)] K[o,c,r,s]"
+LAYERS = {
+    LINEAR: [(5, 4), (4, 3), (3,)],
+    ATTENTION: [(2, 5, 4), (2, 6, 4), (2, 6, 4)],
+    ADAPTER: [(5, 6), (6, 7), (6, 2), (2, 7)],
+    NORM: [(5, 6), (6,), (6,)],
+    CONVOLUTION: [(2, 3, 6, 5), (4, 3, 3, 3)],
+    "Y[n,o,p] = X[n,c,2*p+3*r+1] K[o,c,r]": [(2, 3, 14), (4, 3, 3)],
+    "Y[n,o,p] = X[n,c,zero(2*p+3*r-2)] K[o,c,r]": [(2, 3, 13), (4, 3, 3)],
+    "Y[n,c,p] = X[n,c,p+r] K[c,r]": [(2, 3, 9), (3, 4)],
+    "Y[n,g,o,p] = X[n,g,c,zero(p+r-1)] K[g,o,c,r]": [(2, 3, 2, 9), (3, 4, 2, 3)],
+    "Y[p] = x[clamp(p+r-1)] w[r]": [(6,), (3,), {"p": 6}],
+    "Y[...,m] = gelu(X[...,d] W[d,m])": [(2, 3, 4), (4, 5)],
+    "L = mean[...](X[...,d]**2 w[d])": [(2, 3, 4), (4,)],
+    "Y[i] = sigmoid(A[i,i]) + erf(x[i])": [(4, 4), (4,)],
+    "y[n] = prod[k](x[n,k])": [(3, 4)],
+    "Y[i] = where(x[i] > 0, x[i]**2, sin(x[i])) + [i >= 1]*s": [(4,), ()],
+    "Y[n,m] = b[m]": [(3,), {"n": 4}],
+}
+
+
+def module(d, backend: str, **options) -> dict:
+    """The code, executed."""
+    names: dict = {}
+    exec(compile(d.code(backend, **options), f"<{backend}>", "exec"), names)
+    if backend == "jax" and "*" not in str(inspect.signature(names["forward"])):
+        names.update({name: jax.jit(names[name]) for name in ("forward", "backward")})  # one compilation, not many
+    return names
+
+
+def made(backend: str, array):
+    return {"numpy": np.asarray, "torch": torch.as_tensor, "jax": jnp.asarray}[backend](array)
+
+
+def inputs(d, shapes, dtype=np.float64) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    return {n: rng.standard_normal(s).astype(dtype) for n, s in zip(d.inputs, shapes, strict=True)}
+
+
+def split(shapes):
+    return (shapes[:-1], shapes[-1]) if isinstance(shapes[-1], dict) else (shapes, {})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("formula", LAYERS)
+def test_code_agrees_with_finite_differences(formula, backend):
+    """The forward pass is the loops'; the gradients are its slopes, measured."""
+    from xwb.proof._loops import derivative, evaluate
+
+    shapes, sizes = split(LAYERS[formula])
+    d = xwb.derive(formula, sizes)
+    arrays = inputs(d, shapes)
+    functions = module(d, backend)
+    Y, saved = functions["forward"](*(made(backend, arrays[n]) for n in d.inputs))
+    expected = np.asarray(evaluate(formula, arrays, sizes)[d.output], np.float64)
+    np.testing.assert_allclose(np.asarray(Y), expected, rtol=1e-9, atol=1e-12)
+    dY = np.random.default_rng(4).standard_normal(expected.shape)
+    gradients = functions["backward"](made(backend, dY), saved)
+    for name, gradient in zip(d.differentiable, gradients, strict=True):
+        slopes = np.asarray(derivative(formula, arrays, name, dY, sizes), np.float64)
+        np.testing.assert_allclose(np.asarray(gradient), slopes, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("formula", LAYERS)
+def test_float32_stays(formula):
+    shapes, sizes = split(LAYERS[formula])
+    d = xwb.derive(formula, sizes)
+    arrays = inputs(d, shapes, np.float32)
+    for backend in BACKENDS:
+        functions = module(d, backend)
+        Y, saved = functions["forward"](*(made(backend, arrays[n]) for n in d.inputs))
+        dY = np.ones(np.shape(Y), np.float32)
+        for array in (Y, *functions["backward"](made(backend, dY), saved)):
+            assert str(array.dtype).removeprefix("torch.") == "float32"
+
+
+@pytest.mark.parametrize("formula", LAYERS)
+def test_autograd_takes_the_derived_backward_pass(formula):
+    shapes, sizes = split(LAYERS[formula])
+    d = xwb.derive(formula, sizes)
+    layer = module(d, "torch")["layer"]
+    tensors = [torch.from_numpy(np.array(a)).requires_grad_() for a in inputs(d, shapes).values()]
+    assert torch.autograd.gradcheck(layer, tensors)
+
+
+@pytest.mark.parametrize("formula", [LINEAR, ENTROPY, ATTENTION, CONVOLUTION, NORM])
+def test_jax_compiles_and_differentiates(formula):
+    d = xwb.derive(formula)
+    shapes = LAYERS.get(formula, [(5, 7)])
+    arrays = dict(zip(d.inputs, (np.random.default_rng(0).standard_normal(s) for s in shapes), strict=False))
+    if formula == ENTROPY:
+        arrays["y"] = np.array([0, 6, 2, 2, 1])
+    layer = module(d, "jax")["layer"]
+    names = list(d.differentiable)
+
+    def loss(*floats):
+        return layer(*({**arrays, **dict(zip(names, floats, strict=True))}[n] for n in d.inputs)).sum()
+
+    found = jax.jit(jax.grad(loss, argnums=tuple(range(len(names)))))(*(jnp.asarray(arrays[n]) for n in names))
+    dY = np.ones(np.shape(d.forward(**arrays)))
+    for name, gradient in zip(names, found, strict=True):
+        np.testing.assert_allclose(gradient, d.backward(dY, **arrays)[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_size_that_no_array_says_is_passed_by_keyword(backend):
+    functions = module(xwb.derive("L = sum[n](n*s)"), backend)
+    value, saved = functions["forward"](made(backend, np.float64(2)), n=4)
+    assert float(value) == 12
+    assert float(functions["backward"](made(backend, np.float64(1)), saved)[0]) == 6
+    if backend == "jax":
+        assert float(jax.jit(jax.grad(lambda s: functions["layer"](s, 4)))(2.0)) == 6
+    else:
+        s = torch.tensor(2.0, requires_grad=True)
+        functions["layer"](s, n=4).backward()
+        assert s.grad == 6
+
+
+# -- ties, kinks, guards -------------------------------------------------------------------------------------------
+
+KINKS = [
+    ("Y[i] = relu(x[i])", [0, -1, 2], [0, 0, 1]),
+    ("Y[i] = abs(x[i])", [0, -1, 2], [0, -1, 1]),
+    ("Y[i] = sign(x[i])", [0, -1, 2], [0, 0, 0]),
+    ("Y[i] = max(x[i], 1)", [1, 0, 2], [0.5, 0, 1]),
+    ("y = max[k](x[k])", [2, 1, 2], [0.5, 0, 0.5]),
+    ("y = min[k](x[k])", [1, 1, 1], [1 / 3, 1 / 3, 1 / 3]),
+    ("y = prod[k](x[k])", [2, 0, 3], [0, 6, 0]),
+    ("Y[i] = where(x[i] > 0, sqrt(x[i]), 0)", [0, 4, 1], [0, 0.25, 0.5]),
+    ("Y[i] = [x[i] > 0]*log(x[i])", [0, 4, 1], [0, 0.25, 1]),
+    ("y = [x[i] > 0] log(x[i])", [0, 4, 1], [0, 0.25, 1]),
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("formula", "x", "slopes"), KINKS)
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value)")
+def test_ties_and_kinks_are_pinned(formula, x, slopes, backend):
+    functions = module(xwb.derive(formula), backend)
+    Y, saved = functions["forward"](made(backend, np.array(x, np.float64)))
+    assert np.isfinite(np.asarray(Y)).all()
+    (gradient,) = functions["backward"](made(backend, np.ones(np.shape(Y))), saved)
+    np.testing.assert_allclose(np.asarray(gradient), slopes, rtol=1e-15)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_large_scores_are_stable(backend):
+    """Against PyTorch's own loss and softmax, at scores of ±10,000 in float32."""
+    rng = np.random.default_rng(0)
+    Z, y = (1e4 * rng.standard_normal((6, 9))).astype(np.float32), rng.integers(0, 9, 6)
+    scores = torch.from_numpy(Z.copy()).double().requires_grad_()
+
+    functions = module(xwb.derive(ENTROPY), backend)
+    L, saved = functions["forward"](made(backend, Z), made(backend, y))
+    (dZ,) = functions["backward"](made(backend, np.float32(1)), saved)
+    loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(y))
+    loss.backward()
+    np.testing.assert_allclose(float(L), float(loss.detach()), rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(dZ), scores.grad.numpy(), atol=1e-7)
+
+    functions = module(xwb.derive("P[n,k] = exp(Z[n,k])/sum[h](exp(Z[n,h]))"), backend)
+    P, saved = functions["forward"](made(backend, Z))
+    dP = rng.standard_normal(Z.shape).astype(np.float32)
+    softmax = torch.softmax(scores, 1)
+    (expected,) = torch.autograd.grad(softmax, scores, torch.from_numpy(dP).double())
+    np.testing.assert_allclose(np.asarray(P), softmax.detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(functions["backward"](made(backend, dP), saved)[0]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("formula", [LINEAR, ATTENTION, NORM, CONVOLUTION, "Y[...,m] = gelu(X[...,d] W[d,m])"])
+def test_half_precision_on_torch(formula, dtype):
+    d = xwb.derive(formula)
+    arrays = {n: torch.from_numpy(a).to(dtype) for n, a in inputs(d, LAYERS[formula]).items()}
+    Y = d.forward(**arrays)
+    wide = {n: a.double().numpy() for n, a in arrays.items()}
+    dY = torch.ones_like(Y)
+    assert Y.dtype == dtype
+    np.testing.assert_allclose(Y.double(), d.forward(**wide), rtol=0.1, atol=0.1)
+    for name, gradient in d.backward(dY, **arrays).items():
+        expected = d.backward(dY.double().numpy(), **wide)[name]
+        assert gradient.dtype == dtype
+        np.testing.assert_allclose(gradient.double(), expected, rtol=0.1, atol=0.05 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_positions_do_not_count_from_the_end(backend):
+    functions = module(xwb.derive(ENTROPY), backend)
+    Z = made(backend, np.zeros((3, 4)))
+    for y in ([0, -1, 2], [0, 4, 2]):
+        with pytest.raises(IndexError):
+            functions["forward"](Z, made(backend, np.array(y)))
+
+
+# -- what the text is ----------------------------------------------------------------------------------------------
+
+
+def test_code_is_formatted_and_free_of_lint(tmp_path):
+    ruff = Path(sys.executable).with_name("ruff")
+    if not ruff.exists():
+        pytest.skip("ruff is not installed here")
+    formulas = [*LAYERS, ENTROPY, *(formula for formula, _, _ in KINKS), "Y[n] = E[k[n]] max[m](x[n,m] W[n,m])"]
+    for number, formula in enumerate(formulas):
+        for backend in BACKENDS:
+            source = xwb.derive(formula).code(backend)
+            assert "xwb" not in source
+            (tmp_path / f"{backend}{number}.py").write_text(source, "utf-8")
+    options = ["--isolated", "--no-cache", "--line-length", "88"]
+    done = subprocess.run([ruff, "format", *options, "--diff", tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    select = ["--select", "E,F"]
+    done = subprocess.run([ruff, "check", *options, *select, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_code_of_a_linear_layer():
+    text = xwb.derive(LINEAR).code("numpy")
+    assert (
+        text.split("\n\n\n", 2)[2]
+        == '''\
+def forward(X, W, b):
+    """Y, and what backward needs."""
+    # Y[n,m] = sum[d] X[n,d] W[d,m] + b[m]
+    Y = X @ W  # (n, m)
+    Y += b
+    return Y, Saved(X, W)
+
+
+def backward(dY, saved):
+    """dX, dW, db, from dY and what forward saved."""
+    X, W = saved
+    # dX[n,d] = sum[m] dY[n,m] W[d,m]
+    dX = dY @ W.T  # (n, d)
+    # dW[d,m] = sum[n] X[n,d] dY[n,m]
+    dW = X.T @ dY  # (d, m)
+    # db[m] = sum[n] dY[n,m]
+    db = dY.sum(axis=0)  # (m,)
+    return dX, dW, db
+'''
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_adapter_shares_its_products(backend):
+    """Eight matrix products: X W, X A, (X A) B; dY Wᵀ, dY Bᵀ, (dY Bᵀ) Aᵀ; Xᵀ dY, Xᵀ (dY Bᵀ), (X A)ᵀ dY."""
+    text = xwb.derive(ADAPTER).code(backend)
+    assert len(re.findall(r" @ ", text)) == 9
+    assert text.count("X @ A") == text.count("dY @ B.T") == 1
+
+
+def test_sizes_choose_the_order_of_products():
+    d = xwb.derive("Y[n,m] = A[n,d] B[d,k] C[k,m]")
+    assert "AB = A @ B" in d.code("numpy", n=10, d=1000, k=10, m=1000)
+    assert "BC = B @ C" in d.code("numpy", n=1000, d=1000, k=1000, m=2)
+
+
+def test_another_backend_is_refused():
+    with pytest.raises(xwb.OptionError, match="numpy, torch, jax"):
+        xwb.derive(LINEAR).code("tensorflow")
+    with pytest.raises(xwb.FormulaError, match="no index z"):
+        xwb.derive(LINEAR).code("numpy", z=3)
+
+
+@pytest.mark.parametrize("formula", [LINEAR, ADAPTER, NORM, ATTENTION])
+def test_nothing_is_larger_than_inputs_and_outputs(formula):
+    """At no time is there more than saved values, results and three arrays of the largest size beside them."""
+    d = xwb.derive(formula)
+    shapes = {
+        LINEAR: [(300, 200), (200, 400), (400,)],
+        ADAPTER: [(100, 700), (700, 600), (700, 2), (2, 600)],
+        NORM: [(800, 300), (300,), (300,)],
+        ATTENTION: [(4, 150, 60)] * 3,
+    }[formula]
+    arrays = [a.astype(np.float32) for a in inputs(d, shapes).values()]
+    functions = module(d, "numpy")
+    Y, saved = functions["forward"](*arrays)
+    dY = np.ones_like(Y)
+    functions["backward"](dY, saved)
+    tracemalloc.start()
+    Y, saved = functions["forward"](*arrays)
+    grads = functions["backward"](dY, saved)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    own = sum(a.nbytes for a in (Y, *grads, *(s for s in saved if not any(s is a for a in arrays))))
+    largest = max(a.nbytes for a in (*arrays, Y, *saved))
+    assert peak <= own + 3.2 * largest
+
+
+# -- derived functions on tensors ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("formula", [LINEAR, ATTENTION, "H[n,k] = tanh(X[n,d] V[d,k]); Y[n,m] = H[n,k] W[k,m]"])
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_forward_and_backward_on_tensors(formula, backend):
+    d = xwb.derive(formula)
+    arrays = inputs(d, LAYERS.get(formula, [(5, 4), (4, 3), (3, 2)]))
+    tensors = {n: made(backend, a) for n, a in arrays.items()}
+    Y = d.forward(**arrays)
+    dY = np.random.default_rng(0).standard_normal(Y.shape)
+    np.testing.assert_allclose(np.asarray(d.forward(**tensors)), Y, rtol=1e-12)
+    for name, value in d.values(**tensors).items():
+        assert type(value) is type(tensors[d.inputs[0]])
+        np.testing.assert_allclose(np.asarray(value), d.values(**arrays)[name], rtol=1e-12)
+    found = d.backward(made(backend, dY), **tensors)
+    for name, gradient in d.backward(dY, **arrays).items():
+        assert type(found[name]) is type(tensors[name])
+        np.testing.assert_allclose(np.asarray(found[name]), gradient, rtol=1e-10, atol=1e-13)
+
+
+def test_tensors_are_checked_as_arrays_are():
+    d = xwb.derive(LINEAR)
+    X, W, b = torch.ones(3, 4), torch.ones(5, 2), torch.ones(2)
+    with pytest.raises(xwb.FormulaError, match="the index d has two sizes"):
+        d.forward(X=X, W=W, b=b)
+    with pytest.raises(xwb.FormulaError, match="b is missing"):
+        d.forward(X=X, W=W)
+    with pytest.raises(xwb.DtypeError, match=r"type  b = torch\.as_tensor\(b\)"):
+        d.forward(X=X, W=torch.ones(4, 2), b=np.ones(2, np.float32))
+    with pytest.raises(xwb.DtypeError, match=r"type  b = b\.to\(torch\.float32\)"):
+        d.forward(X=X, W=torch.ones(4, 2), b=b.double())
+    with pytest.raises(xwb.ShapeError, match="dY has the shape of Y"):
+        d.backward(torch.ones(3, 3), X=X, W=torch.ones(4, 2), b=b)
+    with pytest.raises(xwb.FormulaError, match="outside its axis"):
+        xwb.derive("Y[n] = x[k[n]]").forward(x=torch.ones(3), k=torch.tensor([0, 3]))
+
+
+def test_grad_flows_through_forward():
+    d = xwb.derive(LINEAR)
+    X, W, b = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in [(3, 4), (4, 2), (2,)])
+    d.forward(X=X, W=W, b=b).square().sum().backward()
+    expected = torch.autograd.grad((X @ W + b).square().sum(), (X, W, b))
+    for tensor, gradient in zip((X, W, b), expected, strict=True):
+        torch.testing.assert_close(tensor.grad, gradient)
+    slope = jax.grad(lambda x: d.forward(X=x, W=jnp.ones((4, 2)), b=jnp.ones(2)).sum())(jnp.ones((3, 4)))
+    np.testing.assert_array_equal(slope, np.full((3, 4), 2.0))
+
+
+def test_nothing_is_imported_for_numpy():
+    run = "import sys, numpy as np, xwb; d = xwb.derive('Y[i] = x[i]**2'); d.forward(x=np.ones(2)); d.code('torch')"
+    run += "; assert not {'torch', 'jax'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", run], check=True)
