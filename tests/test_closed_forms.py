@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -358,6 +360,15 @@ def test_logarithms_of_probabilities_stay_finite():
     labels = xwb.derive(f"{SOFTMAX}; L = -mean[n](log(P[n,y[n]]))")
     assert labels.forward(Z=Z, y=np.array([1])) == 2e4
     assert_allclose(labels.backward(1.0, Z=Z, y=np.array([1]))["Z"], [[1, -1, 0]])
+
+
+def test_a_derivation_goes_through_pickle():
+    d = xwb.derive(SOFTMAX, sizes={"k": 4, "j": 4})
+    tensor = torch.tensor(X)
+    assert d.forward(Z=tensor).shape == (3, 4), "what was compiled for tensors is not what is pickled"
+    again = pickle.loads(pickle.dumps(d))
+    assert again["Z"].formula == d["Z"].formula
+    assert_allclose(again.backward(X, Z=X)["Z"], d.backward(X, Z=X)["Z"])
 
 
 # -- steps ----------------------------------------------------------------------------------------------------------

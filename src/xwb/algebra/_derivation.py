@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -192,6 +192,9 @@ class Derivation:
         self.classes = Classes(self.program)
         self.signatures = Signatures(self.classes)
         self._runs: dict[str, Running] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Derivation, parts=self._parts), (self.formula, self.program.sizes)
 
     @cached_property
     def named(self) -> Program:

@@ -73,7 +73,7 @@ class Signatures:
 
     def __call__(self, node: Atom) -> Name:
         found = self._known.get(id(node))
-        if found is None:
+        if found is None or found[0] is not node:  # of another node, where this was pickled
             free: dict[Index, int] = {}
             described = self._describe(node, {}, free)
             found = self._known[id(node)] = node, (self._number(described), tuple(free))
@@ -88,7 +88,7 @@ class Signatures:
     def blind(self, node: Any) -> int:
         """A number for a node in which every index is its range alone."""
         found = self._blind.get(id(node))
-        if found is None:
+        if found is None or found[0] is not node:
             described = self._parts(node, lambda index: self._range(index.range), self.blind)
             found = self._blind[id(node)] = node, self._number(described)  # the node is held, so its id stays its own
         return found[1]
