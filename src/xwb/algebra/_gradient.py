@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TypeGuard
 
 from ..core import FormulaError
-from ._closed import Change, Closer, only_linear, reads, weight, work
+from ._closed import Change, Closer, only_linear, weight, work
 from ._collapse import collapse, gathered, spelled, tidied
-from ._expr import ONE, Expr, Index, Indices, Range, Read, Term, Value, entry_of, walk
+from ._expr import ONE, Expr, Index, Indices, Range, Read, Term, Value, entry_of, tensors, walk
 from ._normal import Signatures, gathers
 from ._ranges import Classes
 from ._read import Program, Statement
@@ -118,7 +118,7 @@ class Adjoints(Mapping[str, Adjoint]):
             place.index is not None or gathers(place) for where, _ in adjoint.scattered for place in where.places
         ):
             return
-        readers = [a for n in statement.reads if isinstance(a := found.get(n), Adjoint) and reads(a.closed, name)]
+        readers = [a for n in statement.reads if isinstance(a := found.get(n), Adjoint) and name in tensors(a.closed)]
         readers = [reader for reader in readers if only_linear(reader.closed, name)]
         opened = [_inlined(closer, reader, name, adjoint) for reader in readers]
         most = weight(adjoint.closed) + sum(weight(reader.closed) for reader in readers)
