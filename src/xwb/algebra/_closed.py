@@ -29,11 +29,26 @@ from ._expr import (
     Term,
     Value,
     Where,
+    atom,
     entry_of,
     exponential,
+    tensors,
     walk,
 )
-from ._normal import NOTHING, Facts, Monomial, Name, Normal, Rule, Signatures, factored, powered, times, written
+from ._normal import (
+    NOTHING,
+    Facts,
+    Monomial,
+    Name,
+    Normal,
+    Rule,
+    Signatures,
+    factored,
+    in_range,
+    powered,
+    times,
+    written,
+)
 from ._ranges import Classes
 from ._read import Program, Statement
 
@@ -77,6 +92,8 @@ class Closer:
         for facts, expand in ((NOTHING, 0), (sparing, 0), (self._facts, 0), (sparing, 1), (self._facts, 1)):
             parts, used = self._parts(body, facts, expand)
             found = written(factored(parts), self._classes)
+            if not in_range(found):
+                continue
             found_weight = weight(found)
             if found_weight < best_weight or (opened and found_weight == best_weight and not changes):
                 flat = written(Expr(tuple(part.term for part in parts)), self._classes)
@@ -121,7 +138,9 @@ class Closer:
                     term.coefficient,
                     term.bound,
                     tuple(
-                        (self.inlined(f, name, entry, value), e) if isinstance(f, Expr) and reads(f, name) else (f, e)
+                        (self.inlined(f, name, entry, value), e)
+                        if isinstance(f, Expr) and name in tensors(f)
+                        else (f, e)
                         for f, e in term.factors
                     ),
                 )
@@ -141,11 +160,6 @@ def _plain(body: Expr) -> bool:
     return len(body.terms) == 1 and all(isinstance(f, Read) and e == 1 for f, e in body.terms[0].factors)
 
 
-def reads(node: Any, name: str) -> bool:
-    """Whether a node reads a tensor."""
-    return any(isinstance(inner, Read) and inner.tensor == name for inner in walk(node))
-
-
 def only_linear(body: Expr, name: str) -> bool:
     """Whether every read of a tensor stands as a factor that can be written out: bare places, the power 1."""
     found = 0
@@ -155,7 +169,7 @@ def only_linear(body: Expr, name: str) -> bool:
                 if exponent != 1 or not all(place.index is not None for place in factor.places):
                     return False
                 found += 1
-            elif isinstance(factor, Expr) and reads(factor, name):
+            elif isinstance(factor, Expr) and name in tensors(factor):
                 if exponent != 1 or not only_linear(factor, name):
                     return False
                 found += sum(isinstance(n, Read) and n.tensor == name for n in walk(factor))
@@ -191,6 +205,18 @@ def _weigh(factor: Any, exponent: Fraction) -> int:
     if isinstance(factor, Expr):
         return (len(factor.terms) > 1) + weight(factor) + extra
     return weight(factor) + extra
+
+
+def spread(expr: Expr) -> tuple[int, int]:
+    """How many terms and factors a sum has with its brackets multiplied out, nothing cancelled."""
+    terms = factors = 0
+    for term in expr.terms:
+        t, f = 1, 0
+        for factor, exponent in term.factors:
+            inner = spread(factor) if isinstance(factor, Expr) and exponent == 1 else (1, 1)
+            t, f = t * inner[0], f * inner[0] + inner[1] * t
+        terms, factors = terms + t, factors + f
+    return terms, factors
 
 
 def work(body: Expr, entry: Indices) -> int:
@@ -295,7 +321,7 @@ def _rule(statement: Statement, parts: Sequence[Monomial], signatures: Signature
     order = sorted(above.items(), key=lambda item: (item[0] not in rich, -len(item[0][1])))
     right = times(Monomial(1 / part.coefficient, named), Monomial(ONE, below))
     single = len(order) == 1
-    first, (atom, exponent) = order[0]
+    first, (richest, exponent) = order[0]
     left = tuple((name, e) for name, (_, e) in order)
     root = single and exponent.numerator == 1 and exponent.denominator > 1
     if root and (part.coefficient == 1 or exponent.denominator % 2):
@@ -303,8 +329,9 @@ def _rule(statement: Statement, parts: Sequence[Monomial], signatures: Signature
         right, left = powered(right, 1 / exponent), ((first, ONE),)
     elif exponent != 1:
         single = False
-    invertible = single and not isinstance(atom, Apply) and not exponential(atom)
-    invertible = invertible or (single and isinstance(atom, Apply) and atom.function != "exp")
+    # The value of an exponential may round to 0: nothing is to be divided by it.
+    rounds = exponential(richest) or (isinstance(richest, Apply) and richest.function == "exp")
+    invertible = single and not rounds
     return _checked(Rule(left, right, statement.name, plain, invertible), statement.left)
 
 
@@ -312,24 +339,18 @@ def _exponential_rule(statement: Statement, parts: Sequence[Monomial], signature
     """``S = exp(l)`` of ``l = log(S)``, where S is a sum of exponentials."""
     if len(parts) != 1 or parts[0].coefficient != 1 or len(parts[0].factors) != 1:
         return None
-    ((atom, exponent),) = parts[0].factors.values()
-    if exponent != 1 or not isinstance(atom, Apply) or atom.function != "log":
+    ((log, exponent),) = parts[0].factors.values()
+    if exponent != 1 or not isinstance(log, Apply) or log.function != "log":
         return None
-    (inner,) = Normal(signatures).expr(atom.arguments[0]) if len(atom.arguments[0].terms) == 1 else (None,)
-    body = atom.arguments[0]
-    if inner is not None:
-        if inner.coefficient != 1 or len(inner.factors) != 1:
+    body = Expr(tuple(part.term for part in Normal(signatures).expr(log.arguments[0])))
+    if len(body.terms) == 1:  # one sum, by the name that it has as a factor
+        (term,) = body.terms
+        if term.coefficient != 1 or [isinstance(f, Expr) and e == 1 for f, e in term.factors] != [True]:
             return None
-        ((only, power),) = inner.factors.values()
-        if power != 1 or not isinstance(only, Expr):
-            return None
-        body = only
-    else:
-        body = Expr(tuple(part.term for part in Normal(signatures).expr(body)))
+        body = atom(term.factors[0][0])
     if not exponential(body):
         return None
-    value = Expr((Term(ONE, (), ((entry_of(statement.name, statement.left), ONE),)),))
-    raised = Apply("exp", (value,))
+    raised = Apply("exp", (atom(entry_of(statement.name, statement.left)),))
     right = Monomial(ONE, {signatures(raised): (raised, ONE)})
     rule = Rule(((signatures(body), ONE),), right, statement.name, plain=False, invertible=True)
     return _checked(rule, statement.left)

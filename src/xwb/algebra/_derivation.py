@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +23,7 @@ from ..core import (
 from ._access import OutOfBounds
 from ._cost import Cost, cost
 from ._evaluate import Evaluation
-from ._expr import ONE, Expr, Range, Read, Term, entry_of, walk
+from ._expr import ONE, Expr, Range, Read, Term, tensors
 from ._forms import einsum, matrix
 from ._gradient import Adjoint, Adjoints
 from ._named import named
@@ -33,7 +32,7 @@ from ._print import Letters, Text
 from ._ranges import Classes, Sizes, solve
 from ._read import Program, Statement, checked_sizes, read
 from ._rules import Occurrence, occurrences, own_value
-from ._schedule import Assign, Line, Schedule, forward_lines, schedule
+from ._schedule import Assign, Schedule, forward_lines, needed, schedule
 from ._steps import Step, steps
 from ._text import pointed
 from ._tree import LEADING
@@ -41,13 +40,6 @@ from ._tree import LEADING
 if TYPE_CHECKING:
     from ._paper import Paper
     from ._running import Running
-
-
-class _Flow(NamedTuple):
-    """One occurrence of a tensor in a statement, ready to run: the gradient's monomial, and where it is added."""
-
-    occurrence: Occurrence
-    term: Term
 
 
 class Gradient:
@@ -137,20 +129,20 @@ class Gradient:
     def _program(self) -> tuple[str, dict[str, Range]]:
         derivation = self._derivation
         text = derivation._text()
-        needed: set[str] = set()
+        wanted: set[str] = set()
         pending = [f"d{self.name}"]
         adjoint_of = {f"d{name}": name for name in derivation._adjoints}
         statement_of = {statement.name: statement for statement in derivation.named.statements}
         while pending:
             name = pending.pop()
-            if name in needed or (name not in adjoint_of and name not in statement_of):
+            if name in wanted or (name not in adjoint_of and name not in statement_of):
                 continue
-            needed.add(name)
+            wanted.add(name)
             source = derivation._adjoints[adjoint_of[name]].body if name in adjoint_of else statement_of[name].body
-            pending += reads(source)
-        lines = [text.statement(s.name, s.left, s.body) for s in derivation.named.statements if s.name in needed]
+            pending += tensors(source)
+        lines = [text.statement(s.name, s.left, s.body) for s in derivation.named.statements if s.name in wanted]
         for name in reversed(list(derivation._adjoints)):
-            if f"d{name}" in needed and name != self.name:
+            if f"d{name}" in wanted and name != self.name:
                 adjoint = derivation._adjoints[name]
                 lines.append(text.statement(f"d{name}", adjoint.entry, adjoint.body))
         lines.append(text.statement(f"d{self.name}", self._adjoint.entry, self._adjoint.body))
@@ -158,11 +150,6 @@ class Gradient:
 
     def __repr__(self) -> str:
         return f"<gradient {self.formula}>"
-
-
-def reads(body: Expr) -> list[str]:
-    """The tensors that an expression reads, in order of appearance."""
-    return list(dict.fromkeys(node.tensor for node in walk(body) if isinstance(node, Read)))
 
 
 class _Bound(NamedTuple):
@@ -177,14 +164,30 @@ class _Bound(NamedTuple):
 class Derivation:
     """A formula that has been read and differentiated; `xwb.derive` makes it.
 
-    ``d["W"]`` is the `Gradient` with respect to W. `forward`, `backward` and `jvp` compute with NumPy arrays, all of
-    one floating dtype, float32 or float64; nothing of the Jacobian's size is ever formed.
+    ``d["W"]`` is the `Gradient` with respect to W. `forward`, `values`, `backward` and `jvp` compute with NumPy arrays,
+    all of one floating dtype, float32 or float64, and all but `jvp` with PyTorch tensors or JAX arrays too; nothing of
+    the Jacobian's size is ever formed.
+
+    Args:
+        text: statements in index notation.
+        sizes: of indices by letter, fixed for all that is made from it.
+        parts: whether parts of statements get names where the gradients want their values.
+
+    Raises:
+        FormulaError: a mistake in ``text``, or a size that does not fit it.
     """
+
+    program: Program
+    """The statements as they were written."""
+    classes: Classes
+    """Which ranges have one size, whatever the arrays."""
+    signatures: Signatures
+    """What makes equal parts of formulas look equal."""
 
     def __init__(self, text: str, sizes: Mapping[str, int] | None = None, *, parts: bool = True) -> None:
         self._parts = parts
         self._by_sizes: dict[tuple[tuple[str, int], ...], Derivation] = {}
-        self.program: Program = read(text, sizes)
+        self.program = read(text, sizes)
         self.formula = text
         self.inputs: tuple[str, ...] = self.program.inputs
         self.integers: tuple[str, ...] = tuple(self.program.integers)
@@ -215,25 +218,21 @@ class Derivation:
         return self._by_sizes[known]
 
     @cached_property
-    def _flows(self) -> list[list[_Flow]]:
-        return [self._flow(statement) for statement in self.named.statements]
-
-    def _flow(self, statement: Statement) -> list[_Flow]:
-        dY = entry_of(f"d{statement.name}", statement.left)
+    def _occurrences(self) -> list[list[Occurrence]]:
+        """Every occurrence of a tensor that has a gradient, by statement."""
         return [
-            _Flow(occurrence, occurrence.term((dY, ONE), outer=statement.left))
-            for occurrence in map(
-                own_value(statement.name, statement.left, statement.body), occurrences(statement.body)
-            )
-            if occurrence.read.tensor not in self.integers
+            [
+                at
+                for at in map(own_value(s.name, s.left, s.body), occurrences(s.body))
+                if at.read.tensor not in self.integers
+            ]
+            for s in self.named.statements
         ]
 
     @cached_property
     def _adjoints(self) -> Adjoints:
         self._refuse_taken_names()
-        return Adjoints(
-            self.named, self.classes, self.signatures, [[f.occurrence for f in flow] for flow in self._flows]
-        )
+        return Adjoints(self.named, self.classes, self.signatures, self._occurrences)
 
     @cached_property
     def _forward(self) -> tuple[Assign, ...]:
@@ -293,6 +292,7 @@ class Derivation:
         Args:
             sizes: of indices that no array fixes, by letter.
             arrays: every input by name; floating ones all float32 or all float64, integer ones of any integer dtype.
+                PyTorch tensors and JAX arrays run where they are, and come back as such.
 
         Raises:
             FormulaError: an array that is missing, unknown or does not fit.
@@ -305,7 +305,11 @@ class Derivation:
         return self.values(**arrays)[self.output]
 
     def values(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, Array]:
-        """The values of all statements, by name, and of the parts of statements that have one in the gradients."""
+        """The values of all statements by name, those of named parts among them.
+
+        Raises:
+            FormulaError, DtypeError: as for `forward`.
+        """
         if sizes:
             return self._sized(sizes).values(**arrays)
         if (running := self._running(arrays)) is not None:
@@ -339,8 +343,8 @@ class Derivation:
             return running.backward(dY, arrays, wanted)
         bound = self._bind(arrays, sizes)
         evaluation = self._evaluation(bound)
-        lines = self._lines(wanted)
-        for value in self._values({name for line in lines for name in line.reads}):
+        lines = needed(self._schedule.backward, {f"d{name}" for name in wanted})
+        for value in needed(self._forward, {name for line in lines for name in line.reads}):
             self._compute(evaluation, value)
         evaluation.arrays[f"d{self.output}"] = self._like_output(dY, bound)
         with np.errstate(all="ignore"):
@@ -355,26 +359,6 @@ class Derivation:
             for name in wanted
             if bound.arrays[name].dtype.kind == "f"
         }
-
-    def _lines(self, wanted: Sequence[str]) -> list[Line]:
-        """The lines of backward that these gradients need, in order."""
-        needed = {f"d{name}" for name in wanted}
-        out: list[Line] = []
-        for line in reversed(self._schedule.backward):
-            if line.name in needed:
-                out.append(line)
-                needed |= line.reads
-        return out[::-1]
-
-    def _values(self, needed: AbstractSet[str]) -> list[Assign]:
-        """The lines of forward that these names need, in order."""
-        needed = set(needed)
-        out: list[Assign] = []
-        for line in reversed(self._forward):
-            if line.name in needed:
-                out.append(line)
-                needed |= line.reads
-        return out[::-1]
 
     def jvp(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> Array:
         """The tangent of Y along tangents of the inputs, ``d.jvp(X=(X, Xdot), W=W)``: forward mode.
@@ -393,21 +377,20 @@ class Derivation:
             if isinstance(pair, tuple):
                 evaluation.arrays[f"{name}'"] = self._tangent(name, pair, bound)
         with np.errstate(all="ignore"):
-            for statement, line, flows in zip(self.named.statements, self._forward, self._flows, strict=True):
+            for statement, line, found in zip(self.named.statements, self._forward, self._occurrences, strict=True):
                 self._compute(evaluation, line)
                 terms = [
                     occurrence.term((Read(f"{occurrence.read.tensor}'", occurrence.read.places), ONE))
-                    for occurrence, _ in flows
+                    for occurrence in found
                     if f"{occurrence.read.tensor}'" in evaluation.arrays
                 ]
                 if terms:
-                    tangent = evaluation.value(Expr(tuple(terms)), statement.left)
-                    evaluation.arrays[f"{statement.name}'"] = tangent
+                    evaluation.arrays[f"{statement.name}'"] = evaluation.value(Expr(tuple(terms)), statement.left)
         output = self.program.output
-        found = evaluation.arrays.get(f"{output.name}'")
-        if found is None:
-            found = np.zeros_like(evaluation.arrays[output.name])
-        return self._unfolded(found, output, bound)
+        tangent = evaluation.arrays.get(f"{output.name}'")
+        if tangent is None:
+            tangent = np.zeros_like(evaluation.arrays[output.name])
+        return self._unfolded(tangent, output, bound)
 
     def layer(self) -> Layer:
         """The formula as a `Layer` with the same inputs in order of appearance, usable in `chain`.

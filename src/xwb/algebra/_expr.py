@@ -509,6 +509,11 @@ class Substitute:
         return Substitute(by, self._fresh), tuple(fresh.get(index, index) for index in bound)
 
 
+def tensors(node: Any) -> tuple[str, ...]:
+    """The tensors that a node reads, in order of appearance, those that only say which entries included."""
+    return tuple(dict.fromkeys(inner.tensor for inner in walk(node) if isinstance(inner, Read)))
+
+
 def exponential(node: Any) -> bool:
     """Whether a node is a sum in which exponentials stand as factors that no sum of such divides."""
     return isinstance(node, Expr) and any(

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TypeGuard
 
 from ..core import FormulaError
-from ._closed import Change, Closer, only_linear, reads, weight, work
+from ._closed import Change, Closer, only_linear, spread, weight, work
 from ._collapse import collapse, gathered, spelled, tidied
-from ._expr import ONE, Expr, Index, Indices, Range, Read, Term, Value, entry_of, walk
+from ._expr import ONE, Expr, Index, Indices, Range, Read, Term, Value, entry_of, tensors, walk
 from ._normal import Signatures, gathers
 from ._ranges import Classes
 from ._read import Program, Statement
@@ -118,7 +118,7 @@ class Adjoints(Mapping[str, Adjoint]):
             place.index is not None or gathers(place) for where, _ in adjoint.scattered for place in where.places
         ):
             return
-        readers = [a for n in statement.reads if isinstance(a := found.get(n), Adjoint) and reads(a.closed, name)]
+        readers = [a for n in statement.reads if isinstance(a := found.get(n), Adjoint) and name in tensors(a.closed)]
         readers = [reader for reader in readers if only_linear(reader.closed, name)]
         opened = [_inlined(closer, reader, name, adjoint) for reader in readers]
         most = weight(adjoint.closed) + sum(weight(reader.closed) for reader in readers)
@@ -133,8 +133,12 @@ class Adjoints(Mapping[str, Adjoint]):
         if shorter and sum(p.work for p in after) <= SLACK * (own.work + sum(p.work for p in before)):
             found.update({reader.name: reader for reader in new})
             return
+        # Norms want to be written out, so that what they divide by stands once; others keep their names.
+        divides = any(_divisor(other.body, statement.name) for other in self._program.statements)
         for reader, naive, old, price in zip(new, opened, before, after, strict=True):
-            if price.weight < weight(naive.closed) and price.work <= SLACK * (old.work + own.work):
+            cancels = spread(reader.closed) < spread(naive.closed)
+            norm = divides and price.weight < weight(naive.closed)
+            if (cancels or norm) and price.work <= SLACK * (old.work + own.work):
                 found[reader.name] = reader
 
     def _with_leading(self, adjoint: Adjoint) -> Adjoint:
@@ -143,6 +147,16 @@ class Adjoints(Mapping[str, Adjoint]):
         statements = [c.statement for c in adjoint.contributions]
         said = _leading_said(self._program, adjoint.name, adjoint.entry, adjoint.closed, statements)
         return replace(adjoint, said=tuple(said))
+
+
+def _divisor(body: Expr, name: str) -> bool:
+    """Whether something in an expression is divided by a value."""
+    return any(
+        exponent < 0 and name in tensors(factor)
+        for term in walk(body)
+        if isinstance(term, Term)
+        for factor, exponent in term.factors
+    )
 
 
 class _Price:

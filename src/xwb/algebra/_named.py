@@ -12,7 +12,6 @@ beside a bracket nothing is named that may be infinite where the bracket is fals
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -31,10 +30,12 @@ from ._expr import (
     Reduce,
     Substitute,
     Term,
+    atom,
     bare,
     entry_of,
     exponential,
     ordered,
+    tensors,
     walk,
 )
 from ._normal import Signatures
@@ -103,7 +104,7 @@ class _Namer:
             if isinstance(node, Read) and node.tensor in parts
             for number, place in enumerate(node.places)
         ]
-        return replace(statement, body=body, reads=tuple(_reads(body)), axes=[*statement.axes, *axes])
+        return replace(statement, body=body, reads=tensors(body), axes=[*statement.axes, *axes])
 
     def _add(self, statement: Statement) -> None:
         self._out.append(statement)
@@ -115,9 +116,9 @@ class _Namer:
     def _depends(self, node: Any) -> frozenset[str]:
         """The inputs with a gradient that a node depends on."""
         out: set[str] = set()
-        for inner in _values(node):
-            if inner.tensor not in self._given.integers:
-                out |= self._inputs.get(inner.tensor, {inner.tensor})
+        for tensor in tensors(node):
+            if tensor not in self._given.integers:
+                out |= self._inputs.get(tensor, {tensor})
         return frozenset(out)
 
     def _mixing(self, node: Any) -> bool:
@@ -147,7 +148,12 @@ class _Namer:
             factors.insert(at, (read, ONE))
             return self._term(Term(term.coefficient, term.bound, tuple(factors)), False)
         single = whole and len(term.factors) == 1 and not term.bound and term.coefficient == 1
-        factors = [self._factor(f, e, single and e == 1, guarded) for f, e in term.factors]
+        alone = sum(bool(self._depends(f)) for f, _ in term.factors) == 1
+        factors = [
+            # A bracket that nothing else is multiplied by needs no name: its gradient is that of the term.
+            self._factor(f, e, e == 1 and (single or (alone and isinstance(f, Expr))), guarded)
+            for f, e in term.factors
+        ]
         if all(a[0] is b[0] for a, b in zip(factors, term.factors, strict=True)):
             return term
         return Term(term.coefficient, term.bound, tuple(factors))
@@ -191,8 +197,9 @@ class _Namer:
                 if not whole and _contracts(inner) and (not guarded or _polynomial(inner)):
                     return self._name("sum", inner), exponent
                 return inner, exponent
-            case Reduce() if _contracts(node.body) and (not guarded or _polynomial(node.body)):
-                return Reduce(node.kind, node.bound, Expr((_only(self._name("sum", node.body)),))), exponent
+            case Reduce() if not _read(node.body) and self._depends(node) and (not guarded or _polynomial(node.body)):
+                # Its slope holds the body several times.
+                return Reduce(node.kind, node.bound, atom(self._name("sum", node.body))), exponent
         return node, exponent
 
     def _exponents(self, node: Expr) -> Expr:
@@ -220,13 +227,14 @@ class _Namer:
         if node.function == "log" and any(exponential(inner) for inner in walk(node.arguments[0])):
             if whole or guarded:
                 return Apply("log", (self._exponents(node.arguments[0]),)) if not guarded else node
-            return self._name("log", Expr((_only(node),)))
+            return self._name("log", atom(node))
         arguments = []
         for argument in node.arguments:
             inner = argument if guarded or exponential(argument) else self._expr(argument)
             feeds = node.function not in ("sqrt", "log") and _contracts(inner)
+            feeds = feeds or (node.function in ("max", "min") and self._long(inner))
             if feeds and (not guarded or _polynomial(inner)) and not exponential(inner):
-                inner = Expr((_only(self._name("sum", inner)),))
+                inner = atom(self._name("sum", inner))
             arguments.append(inner)
         if any(a is not b for a, b in zip(arguments, node.arguments, strict=True)):
             node = Apply(node.function, tuple(arguments))
@@ -234,10 +242,14 @@ class _Namer:
             return node
         sums = any(isinstance(inner, Term) and inner.bound for inner in walk(node))
         if node.function == "sqrt" and sums and self._depends(node):
-            return self._name("sqrt", Expr((_only(node),)))
+            return self._name("sqrt", atom(node))
         if node.function in ("tanh", "sigmoid") and any(self._mixing(argument) for argument in node.arguments):
-            return self._name(node.function, Expr((_only(node),)))
+            return self._name(node.function, atom(node))
         return node
+
+    def _long(self, expr: Expr) -> bool:
+        """Whether an operand that a slope holds several times is more than one entry."""
+        return sum(isinstance(node, Read) for node in walk(expr)) > 1 and bool(self._depends(expr))
 
     def _name(self, kind: str, body: Expr) -> Read:
         """The value of a new line, or of the one that has this body already."""
@@ -264,7 +276,7 @@ class _Namer:
             {},
             statement.letters,
             statement.span,
-            tuple(_reads(moved)),
+            tensors(moved),
             part_of=statement.name,
         )
         self._add(part if inner is moved else self._rewritten(part, inner))
@@ -280,19 +292,12 @@ class _Namer:
         return name
 
 
-def _only(node: Atom) -> Term:
-    return Term(ONE, (), ((node, ONE),))
-
-
-def _reads(body: Expr) -> Iterator[str]:
-    yield from dict.fromkeys(node.tensor for node in walk(body) if isinstance(node, Read))
-
-
-def _values(node: Any) -> Iterator[Read]:
-    """The reads whose values count, not those that say which entries are read."""
-    for inner in walk(node):
-        if isinstance(inner, Read):
-            yield inner
+def _read(expr: Expr) -> bool:
+    """Whether an expression is one entry of a tensor."""
+    match expr.terms:
+        case (Term(coefficient=1, bound=(), factors=((Read(), 1),)),):
+            return True
+    return False
 
 
 def _contracts(expr: Expr) -> bool:

@@ -34,9 +34,12 @@ from ._expr import (
     Term,
     Value,
     Where,
+    atom,
     bare,
+    ordered,
+    walk,
 )
-from ._ranges import Classes
+from ._ranges import Classes, divides
 
 # A product of brackets with more terms than this is not multiplied out.
 MOST_TERMS = 24
@@ -336,9 +339,8 @@ class Normal:
     @staticmethod
     def _once_each(read: Read, bound: Indices) -> bool:
         """Whether the summed indices stand in bare places alone, each in one."""
-        standing = [index for place in read.places for index in place.at.free if index in bound]
-        return len(standing) == len(bound) and all(place.index in bound or not set(place.at.free) & set(bound)
-                                                   for place in read.places)  # fmt: skip
+        standing = [place for place in read.places if set(place.at.free) & set(bound)]
+        return len(standing) == len(bound) and {place.index for place in standing} == set(bound)
 
     def _pointed(self, part: Monomial) -> Monomial:
         """Beside the bracket ``[k == y[n]]`` the index k is ``y[n]`` everywhere."""
@@ -350,9 +352,9 @@ class Normal:
                 continue
             replace = Substitute({index: factor.place})
             out = Monomial(part.coefficient, {name: (factor, exponent)})
-            for other, (atom, e) in part.factors.items():
+            for other, (node, e) in part.factors.items():
                 if other != name:
-                    moved = replace.atom(atom) if index in atom.free else atom
+                    moved = replace.atom(node) if index in node.free else node
                     out = times(out, Monomial(ONE, {self.signatures(moved): (moved, e)}))
             part = out
         return part
@@ -439,13 +441,13 @@ def _finite(part: Monomial) -> bool:
 def times(a: Monomial, b: Monomial) -> Monomial:
     """The product; a bracket twice is the bracket once."""
     factors = dict(a.factors)
-    for name, (atom, exponent) in b.factors.items():
+    for name, (node, exponent) in b.factors.items():
         before = factors.get(name)
         if before is None:
-            factors[name] = atom, exponent
+            factors[name] = node, exponent
             continue
         total = before[1] + exponent
-        if isinstance(atom, Compare | Delta) and before[1] > 0 and exponent > 0:
+        if isinstance(node, Compare | Delta) and before[1] > 0 and exponent > 0:
             total = ONE
         if total:
             factors[name] = before[0], total
@@ -457,7 +459,7 @@ def times(a: Monomial, b: Monomial) -> Monomial:
 def powered(part: Monomial, exponent: Fraction) -> Monomial:
     """An integer power, or any of a monomial with the coefficient 1."""
     coefficient = part.coefficient**exponent.numerator if exponent.denominator == 1 else ONE
-    return Monomial(coefficient, {name: (atom, e * exponent) for name, (atom, e) in part.factors.items()})
+    return Monomial(coefficient, {name: (node, e * exponent) for name, (node, e) in part.factors.items()})
 
 
 def collected(parts: Sequence[Monomial]) -> list[Monomial]:
@@ -478,11 +480,15 @@ def factored(parts: Sequence[Monomial]) -> Expr:
     parts = sorted(parts, key=lambda part: part.coefficient < 0)
     if len(parts) < 2:
         return Expr(tuple(part.term for part in parts))
-    means = any(isinstance(atom, Expr) and len(atom.terms) == 1 for part in parts for atom, _ in part.factors.values())
+    means = any(isinstance(node, Expr) and len(node.terms) == 1 for part in parts for node, _ in part.factors.values())
     shared: dict[tuple[Name, bool], list[int]] = {}
+    raised = [{n: e for n, (f, e) in part.factors.items() if _is_exp(f)} for part in parts]
+    alike = all(each == raised[0] for each in raised) and not any(nested_exponentials(part.term) for part in parts)
     for k, part in enumerate(parts):
-        for name, (atom, exponent) in part.factors.items():
-            if means and isinstance(atom, Value):
+        for name, (node, exponent) in part.factors.items():
+            if not alike and _is_exp(node):
+                continue  # an exponential stays with the others that keep it in range
+            if means and isinstance(node, Value):
                 continue  # a size stays with its sum, as a mean
             shared.setdefault((name, exponent > 0), []).append(k)
     best = max(shared.values(), key=len, default=[])
@@ -490,8 +496,8 @@ def factored(parts: Sequence[Monomial]) -> Expr:
         return Expr(tuple(part.term for part in parts))
     group = [parts[k] for k in best]
     common = {
-        name: (atom, min(abs(part.factors[name][1]) for part in group) * (1 if exponent > 0 else -1))
-        for name, (atom, exponent) in group[0].factors.items()
+        name: (node, min(abs(part.factors[name][1]) for part in group) * (1 if exponent > 0 else -1))
+        for name, (node, exponent) in group[0].factors.items()
         if (name, exponent > 0) in shared
         and all(name in part.factors and (part.factors[name][1] > 0) == (exponent > 0) for part in group)
     }
@@ -504,7 +510,7 @@ def factored(parts: Sequence[Monomial]) -> Expr:
     coefficient = sizes.pop() if len(sizes) == 1 else ONE
     if all(part.coefficient < 0 for part in group):
         coefficient = -coefficient
-    divisor = Monomial(coefficient**-1, {name: (atom, -e) for name, (atom, e) in common.items()})
+    divisor = Monomial(coefficient**-1, {name: (node, -e) for name, (node, e) in common.items()})
     inner = factored([times(part, divisor) for part in group])
     front = Monomial(coefficient, common)
     whole = Expr((Term(coefficient, (), (*front.factors.values(), (inner, ONE))),))
@@ -518,7 +524,45 @@ def written(expr: Expr, classes: Classes) -> Expr:
     return Expr(tuple(_written(term, classes) for term in expr.terms))
 
 
+def nested_exponentials(term: Term) -> bool:
+    """Whether a sum among the factors holds exponentials."""
+    return any(
+        exponent > 0 and isinstance(factor, Expr) and any(_is_exp(node) for node in walk(factor))
+        for factor, exponent in term.factors
+    )
+
+
+def in_range(expr: Expr) -> bool:
+    """Whether exponentials stand together: beside a sum that holds others, one may be huge where these are tiny."""
+    return not any(
+        isinstance(node, Term) and nested_exponentials(node) and any(_is_exp(f) for f, _ in node.factors)
+        for node in walk(expr)
+    )
+
+
+def _is_exp(node: Atom) -> bool:
+    return isinstance(node, Apply) and node.function == "exp"
+
+
+def _gathered_exponentials(term: Term) -> Term:
+    """Exponentials beside a sum that holds others, moved into it."""
+    outside = [pair for pair in term.factors if _is_exp(pair[0])]
+    if not outside or not nested_exponentials(term):
+        return term
+    free = set(ordered(*(factor.free for factor, _ in outside)))
+    for k, (factor, exponent) in enumerate(term.factors):
+        if exponent == 1 and isinstance(factor, Expr) and len(factor.terms) == 1:
+            (inner,) = factor.terms
+            if any(_is_exp(f) for f, _ in inner.factors) and not free & set(inner.bound):
+                closed = Expr((Term(inner.coefficient, inner.bound, (*inner.factors, *outside)),))
+                rest = [pair for pair in term.factors if not _is_exp(pair[0])]
+                rest[rest.index(term.factors[k])] = closed, ONE
+                return Term(term.coefficient, term.bound, tuple(rest))
+    return term
+
+
 def _written(term: Term, classes: Classes) -> Term:
+    term = _gathered_exponentials(term)
     exponents: list[Term] = []
     factors: list[Factor] = []
     first = 0
@@ -543,8 +587,7 @@ def _written(term: Term, classes: Classes) -> Term:
 def _rooted(factor: Atom, exponent: Fraction) -> Factor:
     if exponent.denominator != 2:
         return factor, exponent
-    inside = factor if isinstance(factor, Expr) else Expr((Term(ONE, (), ((factor, ONE),)),))
-    return Apply("sqrt", (inside,)), exponent * 2
+    return Apply("sqrt", (atom(factor),)), exponent * 2
 
 
 def _averaged(factors: list[Factor], classes: Classes) -> list[Factor]:
@@ -556,21 +599,13 @@ def _averaged(factors: list[Factor], classes: Classes) -> list[Factor]:
         (inner,) = factor.terms
         moved: list[Factor] = []
         for index in inner.bound:
-            size = next((pair for pair in out if _divides(pair, index, classes) and pair not in moved), None)
+            size = next((pair for pair in out if divides(pair, index, classes) and pair not in moved), None)
             if size is not None:
                 moved.append(size)
         if moved and len(moved) == len(inner.bound):
             mean = Expr((Term(inner.coefficient, inner.bound, (*inner.factors, *moved)),))
             out = [(mean, ONE) if pair[0] is factor else pair for pair in out if all(pair is not m for m in moved)]
     return out
-
-
-def _divides(pair: Factor, index: Index, classes: Classes) -> bool:
-    factor, exponent = pair
-    if exponent != -1 or not isinstance(factor, Value) or not factor.at.size:
-        return False
-    ((size, _),) = factor.at.terms
-    return isinstance(size, SizeOf) and classes.equal(size.range, index.range)
 
 
 def _opened(term: Term) -> Term:

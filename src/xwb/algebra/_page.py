@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import FormulaError
 from ._cost import Cost, in_bytes, shown
-from ._expr import Apply, Compare, Delta, Expr, Read, Reduce, Where, walk
+from ._expr import Apply, Compare, Delta, Read, Reduce, Where, tensors, walk
 from ._rules import KINKS
+from ._schedule import needed
 from ._steps import CHANGED, SAID, Step
 from ._wrap import wrapped
 
@@ -72,7 +73,7 @@ def in_order(derivation: Derivation, wrt: Collection[str] | None = None) -> tupl
     """
     program, adjoints = derivation.named, derivation._adjoints
     names = list(adjoints)
-    reads = [list(dict.fromkeys(_tensors(statement.body))) for statement in program.statements]
+    reads = [tensors(statement.body) for statement in program.statements]
     before = [set[str]().union(*reads[:number]) for number in range(len(reads))]
     order = [
         name
@@ -86,7 +87,7 @@ def in_order(derivation: Derivation, wrt: Collection[str] | None = None) -> tupl
     wanted = {derivation[name].name for name in wrt}
     for name in reversed(order):
         if name in wanted:
-            read = set(_tensors(adjoints[name].body))
+            read = tensors(adjoints[name].body)
             wanted |= {other for other in order if f"d{other}" in read}
     return tuple(name for name in order if name in wanted)
 
@@ -95,9 +96,9 @@ def closed_forms(derivation: Derivation) -> list[str]:
     """The gradients of the inputs and those that they name, each below what it names; parts that have names first."""
     found = in_order(derivation, derivation.differentiable)
     names = [*(n for n in found if n not in derivation.inputs), *(n for n in derivation.differentiable if n in found)]
-    read = {tensor for name in names for tensor in _tensors(derivation._adjoints[name].body)}
-    needed = {line.name for line in derivation._values(read)}
-    parts = [s for s in derivation.named.statements if s.part_of and s.name in needed]
+    read = {tensor for name in names for tensor in tensors(derivation._adjoints[name].body)}
+    computed = {line.name for line in needed(derivation._forward, read)}
+    parts = [s for s in derivation.named.statements if s.part_of and s.name in computed]
     text = [derivation._text().statement(s.name, s.left, s.body) for s in parts]
     return [*text, *(derivation[name].formula for name in names)]
 
@@ -109,10 +110,6 @@ def _refusal(derivation: Derivation, name: str) -> str:
     except FormulaError as error:
         return str(error)
     return ""
-
-
-def _tensors(body: Expr) -> Iterator[str]:
-    return (node.tensor for node in walk(body) if isinstance(node, Read))
 
 
 def conditions(derivation: Derivation) -> list[str]:

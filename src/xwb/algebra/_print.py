@@ -30,7 +30,7 @@ from ._expr import (
     Where,
     children,
 )
-from ._ranges import Classes
+from ._ranges import Classes, divides
 from ._tree import COMPARISONS, LEADING
 
 # Numbers with more digits are written as the double that they are computed with.
@@ -117,11 +117,7 @@ class Letters:
 
     def divides(self, pair: Factor, index: Index) -> bool:
         """Whether a factor divides by the size of what an index runs over."""
-        factor, exponent = pair
-        if exponent != -1 or not isinstance(factor, Value) or not factor.at.size:
-            return False
-        ((size, _),) = factor.at.terms
-        return isinstance(size, SizeOf) and self._classes.equal(size.range, index.range)
+        return divides(pair, index, self._classes)
 
     def size(self, of: SizeOf) -> str:
         """The letter whose size this is."""
@@ -260,6 +256,8 @@ class Text:
             return repr(_double(value)).replace("+", ""), ""
         if value.denominator == 1:
             return str(value.numerator), ""
+        if max(value.numerator, value.denominator) >= 10**6 and not decimal(value) and (inverse := decimal(1 / value)):
+            return "1", inverse
         if value.denominator < 10 or not decimal(value):
             return str(value.numerator), str(value.denominator)
         return decimal(value), ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core import FormulaError
-from ._expr import Affine, Index, Range, Read, SizeOf
+from ._expr import Affine, Factor, Index, Range, Read, SizeOf, Value
 from ._read import Axis, Program, Statement
 from ._text import pointed
 from ._tree import LEADING, Span
@@ -328,6 +328,15 @@ class Classes:
 
     def _join(self, a: Range, b: Range) -> None:
         self._parent[self.find(a)] = self.find(b)
+
+
+def divides(pair: Factor, index: Index, classes: Classes) -> bool:
+    """Whether a factor divides by the size of what an index runs over."""
+    factor, exponent = pair
+    if exponent != -1 or not isinstance(factor, Value) or not factor.at.size:
+        return False
+    ((size, _),) = factor.at.terms
+    return isinstance(size, SizeOf) and classes.equal(size.range, index.range)
 
 
 def _mentions(statement: Statement, range_: Range) -> int:

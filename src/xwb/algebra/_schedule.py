@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from ._expr import Apply, Atom, Expr, Indices, Read, Substitute, Term, exponential, walk
+from ._expr import Apply, Atom, Expr, Indices, Read, Substitute, Term, exponential, tensors
 
 if TYPE_CHECKING:
     from ._derivation import Derivation
@@ -23,7 +23,7 @@ class Assign:
 
     @property
     def reads(self) -> set[str]:
-        return tensors(self.body)
+        return set(tensors(self.body))
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,11 @@ class Scatter:
 
     @property
     def reads(self) -> set[str]:
-        return tensors(self.term) | tensors(self.where) - {self.where.tensor}
-
-
-def tensors(node: Expr | Term | Read) -> set[str]:
-    """The tensors that are read, those that only say which entries included."""
-    return {inner.tensor for inner in walk(node) if isinstance(inner, Read)}
+        return set(tensors(self.term)) | (set(tensors(self.where)) - {self.where.tensor})
 
 
 Line: TypeAlias = Assign | Scatter
+AnyLine = TypeVar("AnyLine", Assign, Line)
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,17 @@ class Schedule:
 
     forward: tuple[Assign, ...]
     backward: tuple[Line, ...]
+
+
+def needed(lines: Sequence[AnyLine], names: Iterable[str]) -> list[AnyLine]:
+    """The lines that these names need, in order."""
+    wanted = set(names)
+    out = []
+    for line in reversed(lines):
+        if line.name in wanted:
+            out.append(line)
+            wanted |= line.reads
+    return out[::-1]
 
 
 def schedule(derivation: Derivation) -> Schedule:

@@ -180,8 +180,11 @@ class SizeTable:
             pass
         for range_ in statement.spans:
             if range_ not in self._of:
-                new = self._of[range_] = Dim(str(range_.name), LARGE)
-                self.passed.append(new)
+                letter = str(range_.name)
+                known = next((dim for dim in self.passed if dim.letter == letter), None)  # a size is given by letter
+                self._of[range_] = known or Dim(letter, LARGE)
+                if known is None:
+                    self.passed.append(self._of[range_])
         for number, index in enumerate(statement.left):
             self._of[Range(statement.name, number)] = self._of[index.range]
 

@@ -276,6 +276,29 @@ USE = {
     "size": "`size(n)`",
 }
 
+# What other libraries have as one function, as it is written here.
+WRITTEN = {
+    "softmax": "exp(X[n,k])/sum[j](exp(X[n,j]))",
+    "log_softmax": "X[n,k] - log(sum[j](exp(X[n,j])))",
+    "logsumexp": "log(sum[k](exp(X[n,k])))",
+    "argmax": "the positions as an integer input, k[n]: they have no gradient",
+    "argmin": "the positions as an integer input, k[n]: they have no gradient",
+    "softplus": "log(1 + exp(x))",
+    "silu": "x*sigmoid(x)",
+    "swish": "x*sigmoid(x)",
+    "leaky_relu": "where(x > 0, x, 0.01*x)",
+    "elu": "where(x > 0, x, exp(x) - 1)",
+    "clip": "min(max(x, 0), 1)",
+    "square": "x**2",
+    "rsqrt": "1/sqrt(x)",
+    "norm": "sqrt(sum[k](X[n,k]**2))",
+    "var": "mean[k]((X[n,k] - m[n])**2), after m[n] = mean[k](X[n,k])",
+    "std": "sqrt(mean[k]((X[n,k] - m[n])**2)), after m[n] = mean[k](X[n,k])",
+    "layer_norm": "(X[n,k] - m[n])/sqrt(v[n] + 1e-5), after m[n] = mean[k](X[n,k]) and v[n] = …",
+}
+# Of these, what nobody calls a tensor.
+NO_TENSORS = ("softmax", "log_softmax", "logsumexp", "argmax", "argmin")
+
 
 def parse(text: str) -> Formula:
     """The syntax tree of a formula.
@@ -586,6 +609,10 @@ class _Parser:
             self.at += 1
         self.close()
         self.positions -= 1
+        if name.text in NO_TENSORS and self.peek().text == "(":
+            raise self.error(
+                f"there is no function {_quoted(name.text)}", name.span, more=f"write {_quoted(WRITTEN[name.text])}"
+            )
         return Access(self.since(name.span.start), name.text, tuple(places))
 
     def side(self) -> Node:
@@ -657,6 +684,8 @@ class _Parser:
             known = "log" if name == "ln" else "".join(difflib.get_close_matches(name.lower(), USE, 1))
             meant = f"did you mean {USE[known]}? " if known else ""
             more = f"{meant}a scalar times a parenthesis is {_quoted(f'{name}*(…)')}"
+            if name.lower() in WRITTEN:
+                more = f"write {_quoted(WRITTEN[name.lower()])}"
             raise self.error(f"there is no function {_quoted(name)}", token.span, more=more)
         self.deeper(self.take())
         arguments: list[Node] = []
