@@ -93,6 +93,7 @@ class SizeTable:
                 self._of[Range(name, axis)] = dim
         for statement in program.statements:
             self._statement(statement)
+        self.passed = [dim for dim in self.passed if self._find(dim) is dim and not dim.sources]
         for name in program.ranks:
             for axis in range(program.ranks[name]):
                 if f"d{name}" not in program.ranks:
