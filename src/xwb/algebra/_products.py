@@ -61,7 +61,7 @@ class Products:
         below: list[Node] = [n for n, e in pieces.sizes for _ in range(max(0, -int(e)))]
         above += [graph.size(self.table[index]) for index in bound if index not in present and index not in order]
         number = pieces.coefficient
-        if number.denominator != 1 and not _decimal(number):
+        if number.denominator != 1 and not _decimal(number) and max(abs(number.numerator), number.denominator) < LONG:
             below.insert(0, graph.const(number.denominator))
             number = Fraction(number.numerator)
         if number != 1:
@@ -322,6 +322,10 @@ class Products:
         if turned:
             node = graph.view(node, [*range(len(batch)), len(batch) + 1, len(batch)])
         return node
+
+
+# Numbers with longer parts are written as the double that they are, not as a quotient of integers.
+LONG = 10**6
 
 
 class _Hints(dict[Index, int]):

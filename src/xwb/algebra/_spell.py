@@ -112,7 +112,7 @@ class Speller:
     def number(value: Fraction | float) -> tuple[str, int]:
         if isinstance(value, float):
             return (f'float("{value}")', ATOM) if math.isinf(value) else (repr(value), ATOM if value >= 0 else SIGN)
-        if value.denominator == 1 and abs(value) < 10**16:
+        if value.denominator == 1 and abs(value) < 2**31:
             return str(value.numerator), ATOM if value >= 0 else SIGN
         try:
             text = repr(float(value))
