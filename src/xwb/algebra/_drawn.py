@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +28,7 @@ from ._expr import (
     Value,
     Where,
 )
-from ._print import Text, _apart, sum_last
+from ._print import Text, leading_apart, sum_last
 from ._tree import LEADING
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Drawn(Text):
         return self.under(kind, [self.named(self.letters[index]) for index in bound])
 
     def term(self, term: Term) -> str:
-        return self.term_with(_apart(term), "")
+        return self.term_with(leading_apart(term), "")
 
     def term_with(self, term: Term, last: str) -> str:
         number, divided = self._numbers(abs(term.coefficient))
@@ -276,6 +276,17 @@ def _plain(place: str) -> bool:
 
 def _unit(at: Affine) -> bool:
     return all(coefficient == 1 for _, coefficient in at.terms) and at.constant >= 0
+
+
+def broken(pieces: Iterable[str], width: Callable[[str], int], most: int) -> list[str]:
+    """The pieces of a sum as lines that are at most so wide; a piece that is wider has one of its own."""
+    lines = [""]
+    for piece in pieces:
+        if lines[-1] and width(f"{lines[-1]} {piece}") > most:
+            lines.append(piece)
+        else:
+            lines[-1] += f" {piece}" if lines[-1] else piece
+    return lines
 
 
 def gradients_of(derivation: Derivation) -> frozenset[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ._drawn import Drawn, by_hand, gradients_of
+from ._drawn import Drawn, broken, by_hand, gradients_of
 from ._page import conditions, in_order
 from ._print import Letters
 from ._steps import CHANGED, Step, steps
@@ -248,12 +248,7 @@ def _rows(found: list[Step]) -> Iterator[str]:
 def _equation(equation: str, rule: str) -> str:
     """One row of an align environment, or several where a sum is long; ``rule`` beside the last."""
     left, right = equation.split(" = ", 1)
-    lines = [""]
-    for piece in _summands(right):
-        if lines[-1] and _seen(f"{lines[-1]} {piece}") > LONG:
-            lines.append(piece)
-        else:
-            lines[-1] += f" {piece}" if lines[-1] else piece
+    lines = broken(_summands(right), _seen, LONG)
     rows = [f"{left.strip()} &= {lines[0]}".strip(), *(rf"&\quad {{}} {line}" for line in lines[1:])]
     return " \\\\\n".join(rows) + (rf" && \text{{{rule}}}" if rule else "")
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._drawn import Drawn, by_hand, gradients_of
+from ._drawn import Drawn, broken, by_hand, gradients_of
 from ._expr import Expr, Indices
 from ._latex import LARGE, SMALL, printer_for
 from ._page import in_order
@@ -303,13 +303,7 @@ def _lines(formula: Formula) -> Iterator[tuple[str, str]]:
     left, equals, right = formula.mathml.partition(" = ")
     if not equals:
         left, right = "", left
-    lines = [""]
-    for piece in _summands(right):
-        if lines[-1] and _seen(f"{lines[-1]}{piece}") > LONG:
-            lines.append(piece)
-        else:
-            lines[-1] += f" {piece}" if lines[-1] else piece
-    for at, line in enumerate(lines):
+    for at, line in enumerate(broken(_summands(right), _seen, LONG)):
         start = "<mo>=</mo>" if equals and at == 0 else '<mspace width="2em"></mspace>' if at else ""
         yield mrow(left) if left and at == 0 else "", f"<mrow>{start}{''.join(_parts(line, after=at > 0))}</mrow>"
 

@@ -194,7 +194,7 @@ class Text:
 
     def term(self, term: Term) -> str:
         """A monomial: its number, its sum, its product."""
-        term = _apart(term)
+        term = leading_apart(term)
         above, below = self._number(term.coefficient)
         if mean := self._mean(term):
             text = f"mean[{self._bound(term.bound)}]({self._inside(mean)})"
@@ -383,7 +383,7 @@ def decimal(value: Fraction) -> str:
     return f"-{text}" if value < 0 else text
 
 
-def _apart(term: Term) -> Term:
+def leading_apart(term: Term) -> Term:
     """A monomial in which ``...`` stands for two things, each sum over it in parentheses, where it hides the others."""
     summed = [index for index in term.bound if index.letter == LEADING]
     if len(summed) + sum(index.letter == LEADING for index in term.free) < 2:
