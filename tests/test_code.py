@@ -46,6 +46,8 @@ LAYERS = {
     "L = mean[...](X[...,d]**2 w[d])": [(2, 3, 4), (4,)],
     "Y[i] = sigmoid(A[i,i]) + erf(x[i])": [(4, 4), (4,)],
     "y[n] = prod[k](x[n,k])": [(3, 4)],
+    "y[n] = prod[k](x[n,k]) + prod[k](x[n,k]**2)/a[n]": [(3, 4), (3,)],  # slopes of reductions inside a bracket
+    "M[n] = max[k](x[n,k]); y[n] = exp(M[n])/exp(min[k](x[n,k]))": [(3, 4)],
     "Y[i] = where(x[i] > 0, x[i]**2, sin(x[i])) + [i >= 1]*s": [(4,), ()],
     "Y[n,m] = b[m]": [(3,), {"n": 4}],
 }
