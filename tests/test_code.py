@@ -117,6 +117,15 @@ def test_autograd_takes_the_derived_backward_pass(formula):
     assert torch.autograd.gradcheck(layer, tensors)
 
 
+@pytest.mark.parametrize("name", ["saved", "ctx", "Saved", "layer", "forward", "torch"])
+def test_autograd_takes_outputs_that_are_called_like_what_the_code_uses(name):
+    x = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    found = xwb.derive(f"{name}[i] = x[i]**2").forward(x=x)
+    found.sum().backward()
+    assert found.tolist() == [1, 1, 1]
+    assert x.grad.tolist() == [2, 2, 2]
+
+
 @pytest.mark.parametrize("formula", [LINEAR, ENTROPY, ATTENTION, CONVOLUTION, NORM])
 def test_jax_compiles_and_differentiates(formula):
     d = xwb.derive(formula)

@@ -433,15 +433,16 @@ class _Module:
             everything += ["None"] * len(sizes)
             back = call("backward", [self.dY, "ctx.saved" if sizes else "Saved(*ctx.saved_tensors)"], "")[0]
             pad = " " * 8
+            result = Names({*TAKEN, *inputs, *sizes}).new(output)
             lines = [
                 "class Layer(torch.autograd.Function):",
                 f'    """{output} for autograd, by the two functions above."""',
                 "",
                 "    @staticmethod",
                 *call("def forward", ["ctx", *inputs, *sizes], ":", "    "),
-                *call(f"{output}, saved = forward", passed, "", pad),
+                *call(f"{result}, saved = forward", passed, "", pad),
                 "        ctx.saved = saved" if sizes else "        ctx.save_for_backward(*saved)",
-                f"        return {output}",
+                f"        return {result}",
                 "",
                 "    @staticmethod",
                 "    @torch.autograd.function.once_differentiable",
