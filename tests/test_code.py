@@ -46,6 +46,8 @@ LAYERS = {
     "L = mean[...](X[...,d]**2 w[d])": [(2, 3, 4), (4,)],
     "Y[i] = sigmoid(A[i,i]) + erf(x[i])": [(4, 4), (4,)],
     "y[n] = prod[k](x[n,k])": [(3, 4)],
+    "y[n] = prod[k](x[n,k]) + prod[k](x[n,k]**2)/a[n]": [(3, 4), (3,)],  # slopes of reductions inside a bracket
+    "M[n] = max[k](x[n,k]); y[n] = exp(M[n])/exp(min[k](x[n,k]))": [(3, 4)],
     "Y[i] = where(x[i] > 0, x[i]**2, sin(x[i])) + [i >= 1]*s": [(4,), ()],
     "Y[n,m] = b[m]": [(3,), {"n": 4}],
 }
@@ -113,6 +115,15 @@ def test_autograd_takes_the_derived_backward_pass(formula):
     layer = module(d, "torch")["layer"]
     tensors = [torch.from_numpy(np.array(a)).requires_grad_() for a in inputs(d, shapes).values()]
     assert torch.autograd.gradcheck(layer, tensors)
+
+
+@pytest.mark.parametrize("name", ["saved", "ctx", "Saved", "layer", "forward", "torch"])
+def test_autograd_takes_outputs_that_are_called_like_what_the_code_uses(name):
+    x = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    found = xwb.derive(f"{name}[i] = x[i]**2").forward(x=x)
+    found.sum().backward()
+    assert found.tolist() == [1, 1, 1]
+    assert x.grad.tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize("formula", [LINEAR, ENTROPY, ATTENTION, CONVOLUTION, NORM])

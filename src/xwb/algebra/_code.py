@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from ..core import FormulaError, OptionError, unknown
 from ._body import Body, Names
-from ._collapse import spelled
 from ._derivation import Derivation
 from ._expr import Expr, Term
+from ._gradient import spelled_out
 from ._graph import BINARY, COMPARE, VIEWS, Node, cone, entries
 from ._layout import WIDTH, call, returned, unpacked
 from ._lower import Lowered, Named, lower
@@ -315,9 +315,9 @@ class _Module:
     def _formula(self, line: Named) -> str:
         text = self.derivation._text()
         if isinstance(line.line, Assign):
-            expr = Expr(tuple(map(spelled, line.line.body.terms)))
-            return text.statement(line.name, line.line.left, expr)
-        where, term = line.line.where, spelled(line.line.term)
+            return text.statement(line.name, line.line.left, spelled_out(line.line.body))
+        where = line.line.where
+        (term,) = spelled_out(Expr((line.line.term,))).terms
         text.letters.statement(where.free, Expr((term,)))
         left = text.read(where).replace(where.tensor, line.name, 1)
         sign = "-" if term.coefficient < 0 else "+"
@@ -433,15 +433,16 @@ class _Module:
             everything += ["None"] * len(sizes)
             back = call("backward", [self.dY, "ctx.saved" if sizes else "Saved(*ctx.saved_tensors)"], "")[0]
             pad = " " * 8
+            result = Names({*TAKEN, *inputs, *sizes}).new(output)
             lines = [
                 "class Layer(torch.autograd.Function):",
                 f'    """{output} for autograd, by the two functions above."""',
                 "",
                 "    @staticmethod",
                 *call("def forward", ["ctx", *inputs, *sizes], ":", "    "),
-                *call(f"{output}, saved = forward", passed, "", pad),
+                *call(f"{result}, saved = forward", passed, "", pad),
                 "        ctx.saved = saved" if sizes else "        ctx.save_for_backward(*saved)",
-                f"        return {output}",
+                f"        return {result}",
                 "",
                 "    @staticmethod",
                 "    @torch.autograd.function.once_differentiable",
