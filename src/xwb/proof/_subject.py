@@ -81,7 +81,7 @@ def subject_of(
 
 def _refuse_named_arrays(rule: Any, options: Mapping[str, Any]) -> None:
     """Raises `OptionError` where an input is among the options: arrays are told apart by their order."""
-    forward = rule[0] if _is_pair(rule) else getattr(rule, "forward", None)
+    forward: Any = rule[0] if _is_pair(rule) else getattr(rule, "forward", None)
     names = rule.inputs if isinstance(rule, Layer | Loss) else tuple(p.name for p in parameters_of(forward))
     if set(names) & set(options):
         name = rule.name if isinstance(rule, Layer | Loss) else getattr(forward, "__name__", "forward")
