@@ -414,3 +414,11 @@ def test_a_call_that_does_not_fit():
         xwb.check((forward, right), X, W)
     with pytest.raises(xwb.OptionError, match="is called with 4 arguments"):
         xwb.check((forward, lambda dY, X: dY), X, W, b)
+
+
+def test_arrays_by_name_are_told_their_order():
+    d = xwb.derive("Y[n,m] = X[n,d] W[d,m] + b[m]")
+    X, W, b = np.ones((4, 3)), np.ones((3, 2)), np.ones(2)
+    for layer in (d, (lambda X, W, b: X @ W + b, lambda dY, X, W, b: (dY @ W.T, X.T @ dY, dY.sum(0))), xwb.linear):
+        with pytest.raises(xwb.OptionError, match=r"in the order X, W, b; type  check\(…, X, W, b\)"):
+            xwb.check(layer, X=X, W=W, b=b)

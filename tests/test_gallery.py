@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -154,6 +155,14 @@ def test_one_layer(capfd):
         assert said.count(f"{entry.title} ({name})\n{entry.about}\n\n") == 1
         assert xwb.algebra.page(entry.derive()) in said
     assert said.count("formula, closed form and finite differences agree in 6 cases") == 2
+    assert 'xwb derive "Y[n,m] = X[n,d] W[d,m] + b[m]" --code numpy\n' in said
+
+
+def test_the_command_for_the_code_works(capfd):
+    assert main(["gallery", "upsampling"]) == 0
+    *_, last = capfd.readouterr().out.splitlines()
+    assert main(shlex.split(last.removeprefix("Its code: "))[1:]) == 0
+    assert "def backward" in capfd.readouterr().out
 
 
 def test_a_wrong_layer_is_shown_as_wrong(monkeypatch, capfd, tmp_path):
@@ -198,6 +207,8 @@ def test_json(small, capfd):
         (["--html", "pages", "--json"], "type one of them"),
         (["--markdown", "--json"], "type one of them"),
         (["--frobnicate"], "--frobnicate"),
+        (["--html", ""], "empty"),
+        (["--html", __file__], "is no folder"),
     ],
 )
 def test_mistakes_get_one_line(capfd, tmp_path, monkeypatch, args, words):
@@ -261,6 +272,8 @@ def test_the_whole_index(shown):
     assert "<script" not in index
     assert "dW[d,m] = sum[n] X[n,d] dY[n,m]" in index
     assert "[1 - abs(u[p] - i) &gt; 0]" in index
+    assert index.count('<math display="block"') == len(GALLERY)
+    assert len(index.encode()) < 2_000_000
 
 
 def test_an_older_gallery_is_replaced_and_nothing_else(tmp_path):

@@ -391,6 +391,58 @@ def test_what_is_no_proof():
         xwb.derive(LINEAR).html(proof="it is right")
 
 
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (lambda: xwb.check(xwb.relu, arrays()[0]), r"it is of relu\(X\), and this page is of Y\(X, W, b\)"),
+        (
+            lambda: xwb.prove(xwb.derive("Y[n,m] = X[n,d] W[m,d] + b[m]"), conduct=False),
+            r"it is of Y\[n,m\] = X\[n,d\] W\[m,d\] \+ b\[m\], and this page is of",
+        ),
+        (
+            lambda: xwb.check(xwb.derive("Y[n,m] = X[n] W[n,m] + b[m]"), np.ones(3), *arrays()[1:]),
+            "X is 3, and X has 2 axes",
+        ),
+    ],
+)  # fmt: skip
+def test_a_proof_of_another_layer(found, words):
+    with pytest.raises(ValueError, match=words):
+        xwb.derive(LINEAR).html(proof=found())
+
+
+def test_a_proof_of_the_same_layer_written_otherwise():
+    d = xwb.derive(LINEAR)
+    assert "Agrees" in d.html(proof=xwb.prove(xwb.derive("Y[n,m] = X[n,d]*W[d,m]  + b[m]"), conduct=False))
+    assert "Agrees" in d.html(proof=xwb.prove(xwb.linear, conduct=False))
+
+
+def test_the_box_says_why_a_proof_failed():
+    d = xwb.derive(LINEAR)
+    report = xwb.check((lambda X, W, b: X @ W + b, wrong_backward), *arrays())
+    (alert,) = Page(d.html(proof=report)).all("p", role="alert")
+    assert "dW: the ratio is 1/2 at every entry" in words(alert)
+    report = xwb.check(d, *arrays())
+    report.findings[0] = report.findings[0]._replace(ok=False, detail="dX is not finite")
+    page = Page(d.html(proof=report))
+    assert {row.get("class") for row in page.section("proof").findall(".//tbody/tr")} == {"right"}
+    assert "dX is not finite" in words(page.all("p", role="alert")[0])
+    report.rows = []
+    assert "Nothing was compared." in d.html(proof=report)
+
+
+def test_order_of_gradients_and_shapes():
+    """Values in the order in which they are needed, then inputs as they appear."""
+    d = xwb.derive("A[i,j] = X[i,d] W[d,j]\nB[i] = sum[j](exp(A[i,j]))\nY[i,j] = A[i,j]/B[i]*g[j]")
+    page = Page(d.html())
+    shown = [node.get("id") for node in page.all("article")]
+    assert shown[-3:] == ["d-X", "d-W", "d-g"]
+    assert shown.index("d-B") < shown.index("d-A") < shown.index("d-X")
+    (shapes,) = re.findall(r"\bX is .*?Y is [^.]*", drawn_words(page.section("formula")))
+    assert [part.split()[0] for part in shapes.split("; ") if part[0] != "U"] == ["X", "W", "A", "B", "g", "Y"]
+    assert "Derived from index notation" in words(page.root)
+    assert "Derived from one line of index notation" in words(Page(page_of("linear")).root)
+
+
 # -- what is hostile, what is long ---------------------------------------------------------------------------------
 
 

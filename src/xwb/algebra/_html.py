@@ -58,8 +58,12 @@ def html(
     Raises:
         FormulaError: a name in ``wrt`` that has no gradient, sizes that do not fit.
         TypeError: ``proof`` is neither.
+        ValueError: ``proof`` is of another layer.
     """
-    return _Writer(derivation, in_order(derivation, wrt), proof, sizes, paper).page()
+    names = in_order(derivation, wrt)
+    values = [name for name in names if name not in derivation.inputs]
+    shown = [*values, *(name for name in derivation.inputs if name in names)]
+    return _Writer(derivation, shown, proof, sizes, paper).page()
 
 
 class _Writer:
@@ -75,6 +79,8 @@ class _Writer:
     ) -> None:
         if proof is not None and not (hasattr(proof, "findings") or hasattr(proof, "verdicts")):
             raise TypeError(f"proof=…: what check or prove returns, not {type(proof).__name__}")
+        if proof is not None and (other := _other_layer(derivation, proof)):
+            raise ValueError(f"proof=…: {other}")
         self.derivation = derivation
         self.names = names
         self.proof = proof
@@ -105,11 +111,12 @@ class _Writer:
         shown = [(name, heading, list(content)) for name, heading, content in sections]
         shown = [(name, heading, content) for name, heading, content in shown if content]
         links = "".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading, _ in shown)
-        wrong = [] if self.proof is None or self.proof.ok else [WRONG]
+        wrong = [] if self.proof is None or self.proof.ok else [WRONG.format(reason=escape(_reason(self.proof)))]
+        lines = "one line of " * (len(self.derivation.program.statements) == 1)
         body = [
             "<header>",
             f"<h1>The backward pass of <i>{escape(output)}</i></h1>",
-            '<p class="muted">Derived from one line of index notation, with every step.</p>',
+            f'<p class="muted">Derived from {lines}index notation, with every step.</p>',
             *wrong,
             f'<nav aria-label="On this page"><ul>{links}</ul></nav>',
             "</header>",
@@ -165,13 +172,16 @@ class _Writer:
         yield f"<p>{'; '.join(self.legend())}.</p>"
 
     def read(self) -> Iterator[tuple[Step, Step, Step]]:
-        """The first step for every statement, as far as gradients tell."""
-        known: set[str] = set()
+        """The first step for every statement in their order, as far as gradients tell."""
+        known: dict[str, tuple[Step, Step, Step]] = {}
+        wanted = {statement.name for statement in self.derivation.named.statements}
         for name in self.names:
-            statements = {c.statement.name for c in self.derivation._adjoints[name].contributions}
-            if not statements <= known:
-                known |= statements
-                yield from self.steps_to(name, "read")
+            if {c.statement.name for c in self.derivation._adjoints[name].contributions} & wanted - set(known):
+                for triple in self.steps_to(name, "read"):
+                    known.setdefault(re.split(r"\W", triple[0].after, maxsplit=1)[0], triple)
+        for statement in self.derivation.named.statements:
+            if statement.name in known:
+                yield known[statement.name]
 
     def steps_to(self, name: str, only: str = "") -> Iterator[tuple[Step, Step, Step]]:
         """The steps to a gradient, each printed three times; as far as the first that is not ``only``."""
@@ -405,9 +415,63 @@ class _Writer:
 
 
 WRONG = (
-    '<p class="verdict wrong" role="alert"><strong>WRONG</strong> The numeric proof on this page failed: '
-    '<a href="#proof">see there</a>.</p>'
+    '<p class="verdict wrong" role="alert"><strong>WRONG</strong> The numeric proof on this page failed. {reason} '
+    '<a href="#proof">See there</a>.</p>'
 )
+
+
+def _other_layer(derivation: Derivation, proof: Any) -> str:
+    """Which other layer a proof is of, and how that shows; empty where nothing shows it."""
+    program = derivation.program
+    inputs = f"{derivation.output}({', '.join(derivation.inputs)})"
+    known = re.search(r"\(([^()]*)\)$", proof.call)
+    names = known[1].split(", ") if known else [row.name for row in proof.rows if hasattr(row, "name")]
+    numbered = all(re.fullmatch(r"input \d+", name) for name in names)  # of a function that does not name them
+    fits = len(names) == len(derivation.inputs) if numbered else set(names) == set(derivation.inputs)
+    if known and not fits:
+        return f"it is of {proof.call}, and this page is of {inputs}"
+    texts = [formula.text for formula in getattr(proof, "formulas", ())]
+    if texts and not any(_same_formula(derivation, text) for text in texts):
+        formulas = " or ".join(" ".join(text.split()) for text in texts)
+        return f"it is of {formulas}, and this page is of {' '.join(derivation.formula.split())}"
+    for row in proof.rows if not texts else ():
+        axes = program.ranks.get(row.name, len(row.shape))
+        if len(row.shape) < axes - 1 or (len(row.shape) != axes and not program.leading.get(row.name)):
+            shape = "×".join(map(str, row.shape)) or "a number"
+            return f"it is of {proof.call} where {row.name} is {shape}, and {row.name} has {axes} axes on this page"
+    return ""
+
+
+def _same_formula(derivation: Derivation, text: str) -> bool:
+    """Whether a formula is the derivation's own, however it is spaced."""
+    if text.split() == derivation.formula.split():
+        return True
+    try:
+        other = type(derivation)(text, derivation.program.sizes)
+    except FormulaError:
+        return False
+    ours, theirs = (
+        [d._text().statement(s.name, s.left, s.body) for s in d.program.statements] for d in (derivation, other)
+    )
+    return ours == theirs
+
+
+def _reason(proof: Any) -> str:
+    """Why a proof failed, in a sentence or several."""
+    if not proof.rows:
+        return "Nothing was compared."
+    if hasattr(proof, "verdicts"):
+        found = [verdict.sentence for verdict in proof.verdicts] or ["Not every formula was proved."]
+    else:
+        found = [f"d{tensor}: {sentence}" for tensor, _, sentence in proof.diagnosis]
+        told = {tensor for tensor, *_ in proof.diagnosis}
+        found += [
+            f"d{row.name} disagrees with finite differences{f': {row.note}' * bool(row.note)}."
+            for row in proof.rows
+            if not row.ok and row.name not in told
+        ]
+        found += [f"{finding.name}: {finding.detail}" for finding in proof.findings if finding.ok is False]
+    return " ".join(sentence if sentence.endswith(".") else f"{sentence}." for sentence in dict.fromkeys(found))
 
 
 def _checked(report: Any) -> Iterator[str]:

@@ -25,12 +25,12 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
-    "--html", "folder", type=click.Path(path_type=Path), metavar="DIR",
+    "--html", "directory", metavar="DIR",
     help="Write index.html and a page for each layer into DIR; an older gallery there is overwritten.",
 )  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Print docs/gallery.md.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def gallery(names: tuple[str, ...], folder: Path | None, markdown: bool, as_json: bool) -> int:
+def gallery(names: tuple[str, ...], directory: str | None, markdown: bool, as_json: bool) -> int:
     """Show layers that everybody knows, each derived from its formula and proved on the spot.
 
     Without NAME a line for each: how many gradients it has, and the largest relative errors of value and gradients
@@ -39,16 +39,23 @@ def gallery(names: tuple[str, ...], folder: Path | None, markdown: bool, as_json
     """
     from ..reports import GALLERY, gallery_markdown, write_gallery
 
+    if directory is not None and not directory.strip():
+        raise click.UsageError("--html needs the name of a folder, and this one is empty; type  --html gallery")
+    folder = None if directory is None else Path(directory)
     if names and (folder or markdown):
         raise click.UsageError(f"{'--html' if folder else '--markdown'} shows the whole gallery; type it without names")
     if sum(map(bool, (folder, markdown, as_json))) > 1:
         raise click.UsageError("--html, --markdown and --json are three ways to show it; type one of them")
     entries = _named(names) if names else GALLERY
     whole = not (names or markdown or as_json)
-    tell: Callable[[Shown], None] = (lambda one: say(_line(one))) if whole else (lambda one: None)
-    with others_to_stderr(alone=as_json or markdown):
+    header = [_columns(COLUMNS)]
+
+    def tell(one: Shown) -> None:  # the header with the first layer, when the folder is known to be right
         if whole:
-            say(_columns(COLUMNS))
+            say("\n".join([*header, _line(one)]))
+            header.clear()
+
+    with others_to_stderr(alone=as_json or markdown):
         shown = write_gallery(folder, entries, tell) if folder else _shown(entries, tell)
     wrong = [one for one in shown if not one.proof.ok]
     if as_json:
@@ -119,8 +126,16 @@ def _page(one: Shown) -> str:
             f"{entry.title} ({entry.name})\n{entry.about}",
             page(one.derivation, width=page_width()),
             f"Proof, for {sizes}\n{one.proof}",
+            f"Its code: {_code_command(one.entry)}",
         ]
     )
+
+
+def _code_command(entry: Entry) -> str:
+    """What to type for forward and backward as source text."""
+    formula = "; ".join(entry.formula.split("\n"))
+    sizes = ",".join(f"{letter}={size}" for letter, size in entry.given.items())
+    return f'xwb derive "{formula}" --code numpy' + f" --sizes {sizes}" * bool(sizes)
 
 
 def _record(one: Shown) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def subject_of(
             raise OptionError(f"check takes NumPy arrays, and this is {library}'s; type  {adapter}.check(…)")
     inputs = tuple(None if array is None else np.asarray(array) for array in arrays)
     rule = layer if isinstance(layer, Layer | Loss | tuple | list) else _derived(layer)
+    _refuse_named_arrays(rule, options)
     subject = _of_rule(rule, inputs, options) if isinstance(rule, Layer | Loss) else _of_pair(rule, inputs, options)
     for name in needs or ():
         if name not in subject.names:
@@ -76,6 +77,16 @@ def subject_of(
     if not checked:
         raise OptionError(f"check: {subject.call} has no float32 or float64 input among these, so no gradient to check")
     return subject._replace(checked=checked)
+
+
+def _refuse_named_arrays(rule: Any, options: Mapping[str, Any]) -> None:
+    """Raises `OptionError` where an input is among the options: arrays are told apart by their order."""
+    forward: Any = rule[0] if _is_pair(rule) else getattr(rule, "forward", None)
+    names = rule.inputs if isinstance(rule, Layer | Loss) else tuple(p.name for p in parameters_of(forward))
+    if set(names) & set(options):
+        name = rule.name if isinstance(rule, Layer | Loss) else getattr(forward, "__name__", "forward")
+        inputs = ", ".join(names)
+        raise OptionError(f"check: pass the arrays of {name} in the order {inputs}; type  check(…, {inputs})")
 
 
 def _derived(layer: Any) -> Any:

@@ -56,6 +56,11 @@ class Shown(NamedTuple):
 
         return closed_forms(self.derivation)
 
+    @property
+    def drawn(self) -> str:
+        """The formula, as the plain one says it beside, and the gradients in MathML."""
+        return self.derivation.mathml()
+
 
 LINEAR, LOSSES, NORMS, ATTENTION = "Linear maps", "Losses", "Norms", "Attention"
 WINDOWS, UNITS, FORMS = "Convolution and pooling", "Units and cells", "Other forms"

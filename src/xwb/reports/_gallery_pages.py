@@ -57,6 +57,7 @@ def _article(one: Shown) -> str:
             f'<article id="{entry.name}">',
             f'<h3><a href="{entry.name}.html">{escape(entry.title)}</a></h3>',
             f'<p><code class="muted">{entry.name}</code> {escape(entry.about)}</p>',
+            f'<div class="formula scroll">{one.drawn}</div>',
             f"<pre><code>{escape(entry.formula)}\n\n{escape(chr(10).join(one.gradients))}</code></pre>",
             _proved(one),
             "</article>",
