@@ -628,6 +628,7 @@ class Derivation:
 
         Raises:
             TypeError: ``proof`` is neither.
+            ValueError: it is of another layer.
         """
         from ._html import html
 

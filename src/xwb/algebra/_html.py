@@ -427,7 +427,8 @@ def _other_layer(derivation: Derivation, proof: Any) -> str:
     known = re.search(r"\(([^()]*)\)$", proof.call)
     names = known[1].split(", ") if known else [row.name for row in proof.rows if hasattr(row, "name")]
     numbered = all(re.fullmatch(r"input \d+", name) for name in names)  # of a function that does not name them
-    fits = len(names) == len(derivation.inputs) if numbered else set(names) == set(derivation.inputs)
+    ours, theirs = ({name.lower() for name in each} for each in (derivation.inputs, names))
+    fits = len(names) == len(derivation.inputs) if numbered else theirs == ours
     if known and not fits:
         return f"it is of {proof.call}, and this page is of {inputs}"
     texts = [formula.text for formula in getattr(proof, "formulas", ())]
