@@ -39,6 +39,9 @@ LAYERS = {
     CONVOLUTION: [(2, 3, 6, 5), (4, 3, 3, 3)],
     "Y[n,o,p] = X[n,c,2*p+3*r+1] K[o,c,r]": [(2, 3, 14), (4, 3, 3)],
     "Y[n,o,p] = X[n,c,zero(2*p+3*r-2)] K[o,c,r]": [(2, 3, 13), (4, 3, 3)],
+    "Y[n,o,p,q] = X[n,c,zero(p+2*r-1),zero(2*q+s-1)] K[o,c,r,s]": [(2, 3, 7, 6), (4, 3, 2, 3)],
+    "Y[n,o,p,q] = X[n,c,zero(2*p+r-1),zero(q+2*s-3)] K[o,c,r,s]": [(2, 3, 7, 6), (4, 3, 3, 2)],
+    "Y[n,g,o,p,q,t] = X[n,g,c,zero(p+r-1),q+s,zero(t+2*u)] K[g,o,c,r,s,u]": [(1, 2, 2, 4, 5, 3), (2, 3, 2, 3, 2, 2)],
     "Y[n,c,p] = X[n,c,p+r] K[c,r]": [(2, 3, 9), (3, 4)],
     "Y[n,g,o,p] = X[n,g,c,zero(p+r-1)] K[g,o,c,r]": [(2, 3, 2, 9), (3, 4, 2, 3)],
     "Y[p] = x[clamp(p+r-1)] w[r]": [(6,), (3,), {"p": 6}],
@@ -197,6 +200,51 @@ def test_large_scores_are_stable(backend):
     (expected,) = torch.autograd.grad(softmax, scores, torch.from_numpy(dP).double())
     np.testing.assert_allclose(np.asarray(P), softmax.detach().numpy(), atol=1e-6)
     np.testing.assert_allclose(np.asarray(functions["backward"](made(backend, dP), saved)[0]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_exponentials_of_the_loss_are_computed_once(backend):
+    """Backward scales those of forward by one number for each row; what is said stays ``exp(Z - lse)``."""
+    text = xwb.derive(ENTROPY).code(backend)
+    backward = text[text.index("def backward") :]
+    assert len(re.findall(r"exp_?\(", text)) - text.count("log(sum[k] exp(") - backward.count("dL exp(") == 1
+    assert "# dZ[n,k] = dL exp(Z[n,k] - lse[n])/size(n)" in backward
+    assert "dZ = E * (t / total)[:, None]" in backward
+
+
+@pytest.mark.parametrize(
+    ("formula", "exponentials"),
+    [
+        ("lse[n] = log(sum[k](exp(Z[n,k]))); Y[n,k] = exp(Z[n,k] - lse[n])", 1),
+        ("lse[n] = log(sum[k](exp(Z[n,k]))); Y[n,k] = exp(2*Z[n,k] - lse[n])", 2),
+        ("lse[n] = log(sum[k](exp(Z[n,k]))) + 1; Y[n,k] = exp(Z[n,k] - lse[n])", 2),
+        ("lse[n] = log(sum[k](exp(Z[n,k]))); Y[n,k] = exp(Z[n,k] - 2*lse[n])", 2),
+    ],
+)
+def test_what_is_subtracted_from_an_exponent(formula, exponentials):
+    """Only the logarithm of a sum in which the exponential stands is divided by instead."""
+    d = xwb.derive(formula)
+    Z = np.array([[3e2, -3e2, 0.5], [1.5, 2.5, -1.0]])
+    functions = module(d, "numpy")
+    Y, saved = functions["forward"](Z)
+    lse = torch.logsumexp(scores := torch.from_numpy(Z).requires_grad_(), 1, keepdim=True) + ("+ 1" in formula)
+    expected = torch.exp(scores * (2 if "2*Z" in formula else 1) - lse * (2 if "2*lse" in formula else 1))
+    np.testing.assert_allclose(Y, expected.detach(), rtol=1e-12)
+    np.testing.assert_allclose(
+        functions["backward"](np.ones_like(Y), saved)[0],
+        torch.autograd.grad(expected.sum(), scores)[0],
+        rtol=1e-9,
+        atol=1e-12,
+    )
+    forward = d.code("numpy").partition("def backward")[0]
+    assert forward.count("np.exp(") == exponentials
+
+
+def test_scores_are_scaled_while_they_are_small():
+    """Not the products of queries and keys, which may be larger than all inputs."""
+    text = xwb.derive(ATTENTION).code("numpy")
+    assert "S = Q @ (K / math.sqrt(d)).mT" in text
+    assert "dQ = dS @ (K / math.sqrt(d))" in text
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

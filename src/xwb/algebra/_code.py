@@ -315,9 +315,9 @@ class _Module:
     def _formula(self, line: Named) -> str:
         text = self.derivation._text()
         if isinstance(line.line, Assign):
-            expr = Expr(tuple(map(spelled, line.line.body.terms)))
+            expr = Expr(tuple(map(spelled, line.line.said.terms)))
             return text.statement(line.name, line.line.left, expr)
-        where, term = line.line.where, spelled(line.line.term)
+        where, term = line.line.where, spelled(line.line.said)
         text.letters.statement(where.free, Expr((term,)))
         left = text.read(where).replace(where.tensor, line.name, 1)
         sign = "-" if term.coefficient < 0 else "+"
