@@ -329,6 +329,45 @@ def test_the_adapter_shares_its_products(backend):
     assert text.count("X @ A") == text.count("dY @ B.T") == 1
 
 
+H = "mu[n] = mean[d](X[n,d]); v[n] = mean[d]((X[n,d] - mu[n])**2); H[n,d] = (X[n,d] - mu[n])/sqrt(v[n] + 0.01); "
+A = H + "A[n,d] = H[n,d] g[d] + b[d]; "
+
+
+@pytest.mark.parametrize(
+    ("formula", "count", "shapes"),
+    [
+        (NORM, 1, [(5, 6), (6,), (6,)]),
+        ("Y[...,d] = (X[...,d]-mean[k](X[...,k]))/sqrt(mean[k]((X[...,k]-mean[j](X[...,j]))**2)+1)*g[d]", 1,
+         [(2, 3, 4), (4,)]),
+        (H + "Y[n,m] = H[n,d] W[d,m]", 1, [(5, 6), (6, 3)]),
+        (A + "Y[n,m] = tanh(A[n,d] + c[d]) W[d,m]", 1, [(5, 6), (6,), (6,), (6,), (6, 2)]),
+        (A + "Y[n,d] = X[n,d] + A[n,d]", 1, [(5, 6), (6,), (6,)]),
+        (A + "Y[n,d] = H[n,d] + A[n,d]", 1, [(5, 6), (6,), (6,)]),
+        (H + "Y[n,d] = H[n,d] g[d] + g[d]", 1, [(5, 6), (6,)]),
+        (A + "m2[n] = mean[d](A[n,d]); v2[n] = mean[d]((A[n,d]-m2[n])**2); Y[n,d] = (A[n,d]-m2[n])/sqrt(v2[n]+1)", 2,
+         [(5, 6), (6,), (6,)]),
+        (H.replace("mean[d](X", "2*mean[d](X") + "Y[n,d] = H[n,d] g[d]", 0, [(5, 6), (6,)]),
+        (H.replace("v[n] + 0.01", "2*v[n] + 0.01") + "Y[n,d] = H[n,d] g[d]", 0, [(5, 6), (6,)]),
+        (H + "Y[n,d] = H[n,d] v[n] + b[d]", 0, [(5, 6), (6,)]),
+        (H.replace("mean[d]", "mean[n]").replace("mu[n]", "mu[d]").replace("v[n]", "v[d]") + "Y[n,d] = H[n,d] g[d]", 0,
+         [(6, 6), (6,)]),
+    ],
+)  # fmt: skip
+def test_layer_normalisations_are_pytorchs_own(formula, count, shapes):
+    """Where the closed form is exactly that, over the last axis; whatever else the program does."""
+    d = xwb.derive(formula)
+    text = d.code("torch")
+    assert text.count("torch.native_layer_norm(") == text.count("native_layer_norm_backward(") == count
+    functions, arrays = module(d, "torch"), inputs(d, shapes)
+    tensors = [torch.from_numpy(array) for array in arrays.values()]
+    Y, saved = functions["forward"](*tensors)
+    np.testing.assert_allclose(Y, d.forward(**arrays), rtol=1e-10, atol=1e-12)
+    dY = np.random.default_rng(4).standard_normal(Y.shape)
+    gradients = functions["backward"](torch.from_numpy(dY), saved)
+    for gradient, expected in zip(gradients, d.backward(dY, **arrays).values(), strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-11)
+
+
 def test_sizes_choose_the_order_of_products():
     d = xwb.derive("Y[n,m] = A[n,d] B[d,k] C[k,m]")
     assert "AB = A @ B" in d.code("numpy", n=10, d=1000, k=10, m=1000)

@@ -148,10 +148,17 @@ def _replaced(lowered: Lowered, by: dict[Node, Node]) -> Lowered | None:
         return None
     graph, new = lowered.graph, dict[Node, Node]()
     lines = [*lowered.forward, *lowered.backward]
-    for node in cone([*(line.node for line in lines), *lowered.grads.values(), *by.values()]):
-        args = tuple(new[arg] for arg in node.args)
-        new[node] = node if args == node.args else graph.node(node.op, args, node.attrs, node.shape, node.kind)
-        new[node] = new.get(by[node], by[node]) if node in by else new[node]
+    pending = [*(line.node for line in lines), *lowered.grads.values()]
+    while pending:
+        node = pending[-1]
+        needed = (by[node],) if node in by else node.args
+        missing = [other for other in needed if other not in new]
+        pending += missing
+        if not missing:
+            args = tuple(new[other] for other in needed)
+            other = node if args == needed else graph.node(node.op, args, node.attrs, node.shape, node.kind)
+            new[node] = args[0] if node in by else other
+            pending.pop()
     graph.kept.update({new[node]: None for node in graph.kept if node in new})
     changed = replace(
         lowered,
