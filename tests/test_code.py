@@ -381,17 +381,21 @@ def test_another_backend_is_refused():
         xwb.derive(LINEAR).code("numpy", z=3)
 
 
-@pytest.mark.parametrize("formula", [LINEAR, ADAPTER, NORM, ATTENTION])
+@pytest.mark.parametrize("formula", [LINEAR, ENTROPY, ADAPTER, NORM, ATTENTION, CONVOLUTION])
 def test_nothing_is_larger_than_inputs_and_outputs(formula):
-    """At no time is there more than saved values, results and three arrays of the largest size beside them."""
+    """At no time is there more than saved values, results and one array of the largest size beside them."""
     d = xwb.derive(formula)
     shapes = {
         LINEAR: [(300, 200), (200, 400), (400,)],
         ADAPTER: [(100, 700), (700, 600), (700, 2), (2, 600)],
         NORM: [(800, 300), (300,), (300,)],
         ATTENTION: [(4, 150, 60)] * 3,
+        ENTROPY: [(100, 900), (100,)],
+        CONVOLUTION: [(16, 8, 24, 24), (8, 8, 3, 3)],
     }[formula]
     arrays = [a.astype(np.float32) for a in inputs(d, shapes).values()]
+    if formula == ENTROPY:
+        arrays[1] = np.arange(100)
     functions = module(d, "numpy")
     Y, saved = functions["forward"](*arrays)
     dY = np.ones_like(Y)
@@ -403,7 +407,7 @@ def test_nothing_is_larger_than_inputs_and_outputs(formula):
     tracemalloc.stop()
     own = sum(a.nbytes for a in (Y, *grads, *(s for s in saved if not any(s is a for a in arrays))))
     largest = max(a.nbytes for a in (*arrays, Y, *saved))
-    assert peak <= own + 3.2 * largest
+    assert peak <= own + 1.1 * largest
 
 
 # -- derived functions on tensors ------------------------------------------------------------------------------------

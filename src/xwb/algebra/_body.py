@@ -17,6 +17,7 @@ UNARY = {"neg", "exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "r
 # Operations that make a new array, which nobody else has.
 FRESH = UNARY | BINARY | {"matmul", "einsum", "vecdot", "sum", "max", "min", "prod", "where", "cast", "take", "gather"}
 FRESH |= {"scatter", "zeros", "full", "others", "conv", "conv_weight", "conv_input"}
+SUMS = {"sum", "vecdot", "max", "min"}
 # Operations with several results, and names for these.
 RESULTS = {"norm": ("Y", "mean", "inverse"), "norm_backward": ("dX", "dg", "db")}
 COMMUTES = {"add", "mul", "maximum", "minimum"}
@@ -225,7 +226,9 @@ class Body:
         if any(user.view for user in others):
             return False
         before = set(cone([a for a in node.args if a is not arg], self.given))
-        return all(user in before or user in self.names or user in self.done for user in others)
+        late = [user for user in others if user not in before and user not in self.names and user not in self.done]
+        # sums of what is written over are taken first
+        return all(user.op in SUMS and node not in cone([user], self.given) for user in late)
 
     def _update(self, node: Node, spot: int, wanted: str) -> str:
         arg = node.args[spot]
