@@ -17,6 +17,9 @@ UNARY = {"neg", "exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "r
 # Operations that make a new array, which nobody else has.
 FRESH = UNARY | BINARY | {"matmul", "einsum", "vecdot", "sum", "max", "min", "prod", "where", "cast", "take", "gather"}
 FRESH |= {"scatter", "zeros", "full", "others", "conv", "conv_weight", "conv_input"}
+SUMS = {"sum", "vecdot", "max", "min"}
+# Operations with several results, and names for these.
+RESULTS = {"norm": ("Y", "mean", "inverse"), "norm_backward": ("dX", "dg", "db")}
 COMMUTES = {"add", "mul", "maximum", "minimum"}
 
 
@@ -133,6 +136,8 @@ class Body:
             return self._scatter(node, wanted)
         if node.op == "inside":
             return self._inside(node, wanted)
+        if node.op == "item":
+            return self._items(node)
         if (spot := self._in_place(node)) is not None:
             return self._update(node, spot, wanted)
         text = self._fitting(node, wanted)
@@ -176,9 +181,9 @@ class Body:
 
     def inline(self, node: Node) -> bool:
         """Whether a node is written inside the expression that uses it."""
-        if node in self.names or node.host:
+        if node in self.names or node.host or node.op in RESULTS:
             return True
-        if node in self.keep or node in self.preferred or node.op in ("scatter", "zeros"):
+        if node in self.keep or node in self.preferred or node.op in ("scatter", "zeros", "item"):
             return False
         if node.op == "inside":
             return not self.checked
@@ -221,7 +226,9 @@ class Body:
         if any(user.view for user in others):
             return False
         before = set(cone([a for a in node.args if a is not arg], self.given))
-        return all(user in before or user in self.names or user in self.done for user in others)
+        late = [user for user in others if user not in before and user not in self.names and user not in self.done]
+        # sums of what is written over are taken first
+        return all(user.op in SUMS and node not in cone([user], self.given) for user in late)
 
     def _update(self, node: Node, spot: int, wanted: str) -> str:
         arg = node.args[spot]
@@ -278,6 +285,22 @@ class Body:
             self.write(line)
         self.names[node] = name
         return name
+
+    def _items(self, node: Node) -> str:
+        """All results of an operation that has several."""
+        call = node.args[0]
+        for arg in call.args:
+            self.variable(arg)
+        items = {other.attrs[0]: other for other in self.order if other.op == "item" and other.args[0] is call}
+        targets = []
+        for number, usual in enumerate(RESULTS[call.op]):
+            if (item := items.get(number)) is None:
+                targets.append("_")
+            else:
+                self.names[item] = self.free.new(self.preferred.get(item, usual))
+                targets.append(self.names[item])
+        self.write(f"{', '.join(targets)} = {self.speller.top(self, call)}")
+        return self.names[node]
 
     def _inside(self, node: Node, wanted: str) -> str:
         position = node.args[0]

@@ -14,6 +14,8 @@ from ._gradient import spelled_out
 from ._graph import BINARY, COMPARE, VIEWS, Node, cone, entries
 from ._layout import WIDTH, call, returned, unpacked
 from ._lower import Lowered, Named, lower
+from ._norm import fused
+from ._read import checked_sizes
 from ._schedule import Assign
 from ._shapes import Dim
 from ._spell import SPELLERS, Speller
@@ -41,12 +43,12 @@ def code(derivation: Derivation, backend: str, sizes: Mapping[str, int], values:
     if backend not in SPELLERS:
         hint = unknown(str(backend), tuple(SPELLERS))
         raise OptionError(f"code({backend!r}): there is no such backend{hint}; there are {', '.join(SPELLERS)}")
-    letters = {letter for statement in derivation.program.statements for letter in statement.letters}
-    for letter in sizes:
-        if letter not in letters:
-            raise FormulaError(f"code({letter}=…): the formula has no index {letter}{unknown(letter, sorted(letters))}")
+    sizes = checked_sizes(derivation.program, sizes)
     derivation._refuse_taken_names()
-    return _Module(lower(derivation, sizes), SPELLERS[backend](), values).text()
+    lowered = lower(derivation, sizes)
+    if backend == "torch" and not values:
+        lowered = fused(lowered)
+    return _Module(lowered, SPELLERS[backend](), values).text()
 
 
 class _DimNames(dict[Dim, str]):
@@ -108,6 +110,8 @@ class _Module:
         needs: dict[Node, dict[Node, None]] = {}
 
         def dear(node: Node) -> bool:
+            if node.op == "item":
+                return node.args[0] in forward
             return node in forward and (node in named or node in kept or node.op not in CHEAP)
 
         def leaves(node: Node) -> dict[Node, None]:
@@ -135,7 +139,7 @@ class _Module:
             out.update(leaves(grad))
         for name in self.compared:
             out[self.of.inputs[name]] = None
-        order = {node: i for i, node in enumerate(cone([*self.of.inputs.values(), self.output]))}
+        order = {node: i for i, node in enumerate(cone([*self.of.inputs.values(), self.output, *out]))}
         return sorted(out, key=lambda node: (node.op != "input", order[node]))
 
     # -- the text ----------------------------------------------------------------------------------------------------
@@ -251,6 +255,8 @@ class _Module:
         named = [line.node for line in of.forward] if self.values else [self.output]
         body = self._body(given, [*named, *needed], [*needed, *named], False)
         for line in of.forward:
+            if line.name in of.absorbed:
+                self._said(body, line)
             if line.node in body.names or (line.node not in body.count and not self.values):
                 continue
             self._said(body, line)
@@ -315,9 +321,9 @@ class _Module:
     def _formula(self, line: Named) -> str:
         text = self.derivation._text()
         if isinstance(line.line, Assign):
-            return text.statement(line.name, line.line.left, spelled_out(line.line.body))
+            return text.statement(line.name, line.line.left, spelled_out(line.line.said))
         where = line.line.where
-        (term,) = spelled_out(Expr((line.line.term,))).terms
+        (term,) = spelled_out(Expr((line.line.said,))).terms
         text.letters.statement(where.free, Expr((term,)))
         left = text.read(where).replace(where.tensor, line.name, 1)
         sign = "-" if term.coefficient < 0 else "+"
@@ -366,6 +372,8 @@ class _Module:
         body = self._body(given, roots, roots, True)
         needed = set(body.order)
         for line in of.backward:
+            if line.name in of.absorbed:
+                self._said(body, line)
             if line.name[1:] in self.compared or line.node not in needed:
                 continue
             if line.node in body.names and not (line.node in given and line.name[1:] in self.grads):

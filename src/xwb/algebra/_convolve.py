@@ -243,7 +243,7 @@ def jax(body: Body, node: Node) -> tuple[str, int]:
 
 
 NUMPY_HELPERS = {
-    "_a_reach": '''\
+    "_a_slabs": '''\
 def _overlap(length, low, reach):
     """The part of a padded axis that the axis covers, and which part of it that is."""
     axes = zip(length, low, reach)
@@ -259,60 +259,82 @@ def _reach(size, kernel, stride, dilation):
     return [s * (p - 1) + d * (r - 1) + 1 for p, r, s, d in each]
 
 
-def _columns(x, size, kernel, stride, dilation):
-    """One padded example, (c, length…), as (c, kernel…, size…) without a copy."""
-    steps = [d * t for d, t in zip(dilation, x.strides[1:])]
-    steps += [s * t for s, t in zip(stride, x.strides[1:])]
-    shape = (len(x), *kernel, *size)
-    return np.lib.stride_tricks.as_strided(x, shape, (x.strides[0], *steps))
+def _slabs(X, kernel, size, low, stride, dilation, groups):
+    """Each example as columns, (groups, c kernel…, length size…), and their shifts.
+
+    Columns hold the shifts along all axes but the first, which has stride 1: a shift
+    along that one is a slice of the same columns.
+    """
+    reach = _reach(size, kernel, stride, dilation)
+    inside, own = _overlap(X.shape[2:], low, reach)
+    padded = np.zeros((X.shape[1], *reach), X.dtype)
+    channel, first, *inner = padded.strides
+    steps = [d * t for d, t in zip(dilation[1:], inner)]
+    strides = (channel, *steps, first, *[s * t for s, t in zip(stride[1:], inner)])
+    shape = (len(padded), *kernel[1:], reach[0], *size[1:])
+    columns = np.lib.stride_tricks.as_strided(padded, shape, strides)
+    rows, width = len(padded) // groups * math.prod(kernel[1:]), math.prod(size[1:])
+    starts = [dilation[0] * r for r in range(kernel[0])]
+    shifts = [slice(r * width, (r + size[0]) * width) for r in starts]
+    for x in X:
+        padded[inside] = x[own]
+        flat = columns.reshape(groups, rows, reach[0] * width)
+        yield [flat[:, :, shift] for shift in shifts]
 ''',
     "_b_conv": '''\
 def _conv(X, K, size, low, stride=(1, 1, 1), dilation=(1, 1, 1), groups=1):
-    """X in windows times K, one example after another through one matrix product."""
+    """X in windows times K: one example after another, one product for each shift."""
+    if stride[0] > 1:  # an axis of length 1 comes first
+        X, K, size, low = X[:, :, None], K[:, :, None], (1, *size), (0, *low)
+        return _conv(X, K, size, low, (1, *stride), (1, *dilation), groups)[:, :, 0]
     kernel = K.shape[2:]
-    reach = _reach(size, kernel, stride, dilation)
-    padded = np.zeros((*X.shape[:2], *reach), X.dtype)
-    inside, own = _overlap(X.shape[2:], low, reach)
-    padded[inside] = X[own]
-    rows = K.reshape(groups, len(K) // groups, -1)
-    Y = np.empty((len(X), len(K), *size), X.dtype)
-    for x, y in zip(padded, Y):
-        columns = _columns(x, size, kernel, stride, dilation)
-        columns = columns.reshape(groups, rows.shape[2], math.prod(size))
-        np.matmul(rows, columns, out=y.reshape(groups, rows.shape[1], math.prod(size)))
-    return Y
+    rows, inner = len(K) // groups, K.shape[1] * math.prod(kernel[1:])
+    matrices = np.moveaxis(K, 2, 0).reshape(kernel[0], groups, rows, inner)
+    Y = np.zeros((len(X), groups, rows, math.prod(size)), X.dtype)
+    for y, shifts in zip(Y, _slabs(X, kernel, size, low, stride, dilation, groups)):
+        for matrix, columns in zip(matrices, shifts):
+            y += matrix @ columns
+    return Y.reshape(len(X), len(K), *size)
 ''',
     "_c_conv_weight": '''\
 def _conv_weight(X, dY, shape, low, stride=(1, 1, 1), dilation=(1, 1, 1), groups=1):
     """The gradient of K, of this shape."""
     kernel, size = shape[2:], dY.shape[2:]
-    reach = _reach(size, kernel, stride, dilation)
-    padded = np.zeros((*X.shape[:2], *reach), X.dtype)
-    inside, own = _overlap(X.shape[2:], low, reach)
-    padded[inside] = X[own]
-    dK = np.zeros((groups, shape[0] // groups, math.prod(shape[1:])), X.dtype)
-    for x, dy in zip(padded, dY):
-        columns = _columns(x, size, kernel, stride, dilation)
-        columns = columns.reshape(groups, dK.shape[2], math.prod(size))
-        dK += dy.reshape(groups, dK.shape[1], math.prod(size)) @ columns.mT
-    return dK.reshape(shape)
+    if stride[0] > 1:  # an axis of length 1 comes first
+        X, dY, shape, low = X[:, :, None], dY[:, :, None], list(shape), (0, *low)
+        shape.insert(2, 1)
+        dK = _conv_weight(X, dY, shape, low, (1, *stride), (1, *dilation), groups)
+        return dK[:, :, 0]
+    rows, inner = shape[0] // groups, shape[1] * math.prod(kernel[1:])
+    dK = np.zeros((kernel[0], groups, rows, inner), X.dtype)
+    dY = dY.reshape(len(dY), groups, rows, math.prod(size))
+    for dy, shifts in zip(dY, _slabs(X, kernel, size, low, stride, dilation, groups)):
+        for dk, columns in zip(dK, shifts):
+            dk += dy @ columns.mT
+    return np.moveaxis(dK.reshape(kernel[0], *shape[:2], *kernel[1:]), 0, 2)
 ''',
     "_d_conv_input": '''\
 def _conv_input(dY, K, shape, low, stride=(1, 1, 1), dilation=(1, 1, 1), groups=1):
     """The gradient of X, of this shape."""
     kernel, size = K.shape[2:], dY.shape[2:]
-    reach = _reach(size, kernel, stride, dilation)
-    padded = np.zeros((*shape[:2], *reach), K.dtype)
-    rows = K.reshape(groups, len(K) // groups, -1).mT
+    matrices = K.reshape(groups, len(K) // groups, *K.shape[1:]).swapaxes(1, 2)
+    if max(stride) == 1:  # dY in windows times K turned around
+        turned = np.flip(matrices, range(3, matrices.ndim))
+        turned = turned.reshape(shape[1], len(K) // groups, *kernel)
+        low = [d * (r - 1) - a for r, a, d in zip(kernel, low, dilation)]
+        return _conv(dY, turned, shape[2:], low, stride, dilation, groups)
+    rows = math.prod(matrices.shape[1:2] + kernel)
+    matrices = np.moveaxis(matrices, 2, -1).reshape(groups, rows, len(K) // groups)
+    padded = np.zeros((*shape[:2], *_reach(size, kernel, stride, dilation)), K.dtype)
     for x, dy in zip(padded, dY):
-        columns = rows @ dy.reshape(groups, rows.shape[2], math.prod(size))
+        columns = matrices @ dy.reshape(groups, len(K) // groups, math.prod(size))
         columns = columns.reshape(shape[1], *kernel, *size)
         for at in np.ndindex(*kernel):
             ends = zip(at, size, stride, dilation)
             places = [slice(d * r, d * r + s * (p - 1) + 1, s) for r, p, s, d in ends]
             x[(..., *places)] += columns[(slice(None), *at)]
     dX = np.zeros(shape, K.dtype)
-    inside, own = _overlap(shape[2:], low, reach)
+    inside, own = _overlap(shape[2:], low, padded.shape[2:])
     dX[own] = padded[inside]
     return dX
 ''',

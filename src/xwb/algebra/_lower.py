@@ -68,6 +68,8 @@ class Lowered:
     grads: dict[str, Node]
     inputs: dict[str, Node]
     cotangent: Node
+    absorbed: frozenset[str] = frozenset()
+    """The named values that are steps inside an operation and come to no array of their own."""
 
 
 def lower(derivation: Derivation, sizes: Mapping[str, int]) -> Lowered:

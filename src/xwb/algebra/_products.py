@@ -13,7 +13,7 @@ from ._evaluate import _double
 from ._expr import Index, Indices, Read, ordered
 from ._graph import Graph, Node, entries
 from ._reading import Labelled, aligned
-from ._shapes import SizeTable
+from ._shapes import Shape, SizeTable
 
 
 class Part(NamedTuple):
@@ -179,12 +179,23 @@ class Products:
         return out
 
     def _scale_smallest(self, parts: list[Part], above: list[Node], below: list[Node], order: Indices) -> None:
-        """Work plain numbers into the factor with the fewest entries, where that is less than the result."""
+        """Work plain numbers into the factor with the fewest entries, where that is less than the result.
+
+        Sizes are guesses here: a factor as large as an input is less than a result that no input or output is like.
+        """
         shape = self.table.shape(tuple({i: None for p in parts for i in p.value.labels if i in order}))
-        smallest = min(range(len(parts)), key=lambda i: (parts[i].inverse, entries(parts[i].value.node.shape)))
+
+        def cost(dims: Shape) -> tuple[bool, int]:
+            return not self._usual(dims) and not set(shape) <= set(dims), entries(dims)
+
+        smallest = min(range(len(parts)), key=lambda i: (parts[i].inverse, cost(parts[i].value.node.shape)))
         chosen = parts[smallest]
-        if not chosen.inverse and entries(chosen.value.node.shape) < entries(shape):
+        if not chosen.inverse and cost(chosen.value.node.shape) < (not self._usual(shape), entries(shape)):
             parts[smallest] = Part(self._scaled(chosen.value, above, below), safe=chosen.safe)
+
+    def _usual(self, shape: Shape) -> bool:
+        """Whether the axes are those of an input, or of the output, and so take no more than what is there anyway."""
+        return any(set(shape) <= set(node.shape) for node in self.arrays.values() if node.op == "input")
 
     def _contract(self, parts: Sequence[Part], keep: Indices) -> Labelled:
         """``Σ Π parts`` over all indices not in ``keep``, in the cheapest order."""

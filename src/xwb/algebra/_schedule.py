@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from ._expr import Apply, Atom, Expr, Indices, Read, Substitute, Term, exponential, tensors
+from ._evaluate import _anywhere, _arguments
+from ._expr import (
+    ONE,
+    Apply,
+    Atom,
+    Expr,
+    Factor,
+    Indices,
+    Read,
+    Substitute,
+    Term,
+    exponential,
+    key,
+    positive,
+    tensors,
+)
 
 if TYPE_CHECKING:
     from ._derivation import Derivation
@@ -20,6 +36,8 @@ class Assign:
     name: str
     left: Indices
     body: Expr
+    said: Expr
+    """The body as the formulas say it."""
 
     @property
     def reads(self) -> set[str]:
@@ -37,6 +55,7 @@ class Scatter:
     name: str
     where: Read
     term: Term
+    said: Term
 
     @property
     def reads(self) -> set[str]:
@@ -78,34 +97,59 @@ def schedule(derivation: Derivation) -> Schedule:
 def forward_lines(program: Program) -> tuple[Assign, ...]:
     """The values of a program, in order."""
     logs = _Logarithms(program)
-    return tuple(Assign(s.name, s.left, logs.expr(s.body)) for s in program.statements)
+    return tuple(Assign(s.name, s.left, logs.expr(s.body), s.body) for s in program.statements)
 
 
 def _backward(derivation: Derivation, logs: _Logarithms) -> Iterator[Line]:
     for name in (*(s.name for s in reversed(derivation.named.statements[:-1])), *derivation.differentiable):
         adjoint = derivation._adjoints[name]
         scattered = [
-            Scatter(f"d{name}", where, term) for where, body in adjoint.scattered for term in logs.expr(body).terms
+            Scatter(f"d{name}", where, term, said)
+            for where, body in adjoint.scattered
+            for term, said in zip(logs.expr(body).terms, body.terms, strict=True)
         ]
         if adjoint.added.terms or not scattered:
-            yield Assign(f"d{name}", adjoint.entry, logs.expr(adjoint.added))
+            yield Assign(f"d{name}", adjoint.entry, logs.expr(adjoint.added), adjoint.added)
         yield from scattered
 
 
 class _Logarithms:
-    """Writes ``log(P[n,k])`` out where P is a quotient of exponentials: P may round to 0, its logarithm is finite."""
+    """Writes values out where a logarithm meets exponentials.
+
+    ``log(P[n,k])`` with P a quotient of exponentials: P may round to 0, its logarithm is finite. ``exp(a - lse[n])``
+    with ``lse[n] = log(S)``, S a sum of exponentials of which ``exp(a)`` is one: as ``exp(a)/S``, whose exponentials
+    forward has computed already.
+    """
 
     def __init__(self, program: Program) -> None:
         self._values = {s.name: s for s in program.statements if _exponentials(s.body)}
+        self._sums = {s.name: (s, total) for s in program.statements if (total := _total(s.body)) is not None}
 
     def expr(self, expr: Expr) -> Expr:
-        terms = tuple(self._term(term) for term in expr.terms) if self._values else expr.terms
+        terms = tuple(self._term(term) for term in expr.terms) if self._values or self._sums else expr.terms
         return expr if all(a is b for a, b in zip(terms, expr.terms, strict=True)) else Expr(terms)
 
     def _term(self, term: Term) -> Term:
-        factors = tuple((self._atom(factor), exponent) for factor, exponent in term.factors)
-        same = all(new[0] is old[0] for new, old in zip(factors, term.factors, strict=True))
-        return term if same else Term(term.coefficient, term.bound, factors)
+        factors = [pair for factor, exponent in term.factors for pair in self._factors(factor, exponent)]
+        same = len(factors) == len(term.factors) and all(
+            new[0] is old[0] for new, old in zip(factors, term.factors, strict=True)
+        )
+        return term if same else Term(term.coefficient, term.bound, tuple(factors))
+
+    def _factors(self, node: Atom, exponent: Fraction) -> list[Factor]:
+        if isinstance(node, Apply) and node.function == "exp" and exponent == 1:
+            for term in node.arguments[0].terms:
+                match term:
+                    case Term(coefficient=-1, bound=(), factors=((Read() as read, 1),)) if read.tensor in self._sums:
+                        statement, total = self._sums[read.tensor]
+                    case _:
+                        continue
+                raised = Expr(tuple(other for other in node.arguments[0].terms if other is not term))
+                alike = {key(argument, _anywhere) for argument in _arguments(total)}
+                if key(raised, _anywhere) in alike and all(place.mode is None for place in read.places):
+                    by = dict(zip(statement.left, read.places, strict=True))
+                    return [(Apply("exp", (raised,)), ONE), (Substitute(by, fresh=True).expr(total), -ONE)]
+        return [(self._atom(node), exponent)]
 
     def _atom(self, node: Atom) -> Atom:
         match node:
@@ -118,6 +162,14 @@ class _Logarithms:
                     by = dict(zip(statement.left, read.places, strict=True))
                     return Apply("log", (Substitute(by, fresh=True).expr(statement.body),))
         return node
+
+
+def _total(body: Expr) -> Expr | None:
+    """S, where a value is ``log(S)`` of a sum of exponentials and nothing else."""
+    match body:
+        case Expr(terms=(Term(coefficient=1, bound=(), factors=((Apply(function="log", arguments=(total,)), 1),)),)):
+            return total if positive(total) else None
+    return None
 
 
 def _exponentials(body: Expr) -> bool:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
 from . import _convolve as convolve
+from . import _norm as norm
 from ._graph import COMPARE, Node
 from ._shapes import Dim
 
@@ -425,6 +426,12 @@ class TorchSpeller(Speller):
 
     def _conv(self, body: Body, node: Node) -> tuple[str, int]:
         return convolve.torch(body, node)
+
+    def _norm(self, body: Body, node: Node) -> tuple[str, int]:
+        return norm.torch(body, node), ATOM
+
+    def _norm_backward(self, body: Body, node: Node) -> tuple[str, int]:
+        return norm.torch(body, node), ATOM
 
     def from_host(self, body: Body, text: str) -> str:
         return f"torch.tensor({text}, device={body.device})"
