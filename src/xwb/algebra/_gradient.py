@@ -142,7 +142,8 @@ class Adjoints(Mapping[str, Adjoint]):
                 found[reader.name] = reader
 
     def _with_leading(self, adjoint: Adjoint) -> Adjoint:
-        if any(_reads_leading(node) for node in walk(adjoint.closed)):
+        leading = any(self._program.leading.values())
+        if not leading or any(_reads_leading(node) for node in walk(adjoint.closed)):
             return adjoint
         statements = [c.statement for c in adjoint.contributions]
         said = _leading_said(self._program, adjoint.name, adjoint.entry, adjoint.closed, statements)
@@ -211,9 +212,10 @@ def _adjoint(program: Program, classes: Classes, flows: Sequence[Sequence[Occurr
                 if not plain:
                     bound = tuple(index for index in whole.bound if index not in occurrence.read.free)
                     scattered.append((occurrence.read, Expr((Term(whole.coefficient, bound, whole.factors),))))
-    closed = gathered([tidied(c.collapsed) for c in contributions])
-    added = gathered([tidied(c.collapsed) for c in contributions if c.plain])
-    return Adjoint(name, entry, closed, added if scattered else closed, tuple(scattered), tuple(contributions))
+    terms = [tidied(c.collapsed) for c in contributions]
+    closed = gathered(terms) if len(terms) > 1 else Expr(tuple(term for term in terms if term.coefficient))
+    added = gathered([t for t, c in zip(terms, contributions, strict=True) if c.plain]) if scattered else closed
+    return Adjoint(name, entry, closed, added, tuple(scattered), tuple(contributions))
 
 
 def _along_axes(read: Read, classes: Classes) -> bool:
