@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import xwb
+from xwb.proof._loops import derivative, evaluate
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -382,3 +383,36 @@ def test_nothing_is_imported_for_numpy():
     run = "import sys, numpy as np, xwb; d = xwb.derive('Y[i] = x[i]**2'); d.forward(x=np.ones(2)); d.code('torch')"
     run += "; assert not {'torch', 'jax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", run], check=True)
+
+
+@pytest.mark.parametrize(
+    ("formula", "arrays"),
+    [
+        # part of a product beside a bracket is not named without the bracket
+        ("Y[n] = [X[n] != 0]*exp(X[n])/sum[m](exp(X[m]))/X[n]", {"X": [0.0, 1, 2]}),
+        ("Y[n] = [X[n] > 0]*X[n]/sqrt(sum[m](X[m]**2))*sqrt(W[n])", {"X": [0.0, 1, 2], "W": [-1.0, 2, 3]}),
+        ("Y[n] = [X[n] > 0]*exp(X[n])/sum[m](exp(X[m]))*log(X[n])", {"X": [-1.0, 0, 1, 2]}),
+        # a root of an entry is infinite or no number where the entry is negative
+        ("Y[n] = exp(-([X[n] > 0]*a[n]*X[n]**1.5))", {"X": [-1.0, 0, 1, 2], "a": [1.0, 2, 3, 4]}),
+        (
+            "H = sum[n](where(s > 0, ([v[n] > 0]*s*v[n]**1.5)*log(s), ([v[n] > 0]*s*v[n]**1.5)))",
+            {"s": 1.5, "v": [-1.0, 0, 1, 2]},
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_false_brackets_shield_from_infinities(formula, arrays):
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    d = xwb.derive(formula)
+    Y = d.forward(**arrays)
+    np.testing.assert_allclose(Y, evaluate(formula, arrays, {})[d.output].astype(float))
+    dY = np.arange(1.0, Y.size + 1).reshape(Y.shape)
+    found = d.backward(dY, **arrays)
+    names = module(d, "numpy")
+    run = dict(zip(d.differentiable, names["backward"](dY, names["forward"](*arrays.values())[1]), strict=True))
+    for name in d.differentiable:
+        expected = derivative(formula, arrays, name, dY, {})
+        again = xwb.derive(d[name].program)
+        needed = {n: a for n, a in {**arrays, f"d{d.output}": dY}.items() if n in again.inputs}
+        for actual in (found[name], run[name], again.forward(sizes=d[name].letters(**arrays), **needed)):
+            np.testing.assert_allclose(actual, expected, atol=1e-12, err_msg=f"{d[name].formula}")
