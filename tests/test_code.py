@@ -47,6 +47,8 @@ LAYERS = {
     "L = mean[...](X[...,d]**2 w[d])": [(2, 3, 4), (4,)],
     "Y[i] = sigmoid(A[i,i]) + erf(x[i])": [(4, 4), (4,)],
     "y[n] = prod[k](x[n,k])": [(3, 4)],
+    "L = sum[n](exp(v[n]-v[n])) + mean[n](v[n]) + prod[n](v[n]-v[n]+2)": [(3,)],  # x - x is a number without axes
+    "Y[n] = exp(x[n]-x[n])/sum[m](exp(x[m]-x[m]))*x[n]": [(3,)],
     "y[n] = prod[k](x[n,k]) + prod[k](x[n,k]**2)/a[n]": [(3, 4), (3,)],  # slopes of reductions inside a bracket
     "M[n] = max[k](x[n,k]); y[n] = exp(M[n])/exp(min[k](x[n,k]))": [(3, 4)],
     "Y[i] = where(x[i] > 0, x[i]**2, sin(x[i])) + [i >= 1]*s": [(4,), ()],
