@@ -418,3 +418,25 @@ def test_false_brackets_shield_from_infinities(formula, arrays):
         needed = {n: a for n, a in {**arrays, f"d{d.output}": dY}.items() if n in again.inputs}
         for actual in (found[name], run[name], again.forward(sizes=d[name].letters(**arrays), **needed)):
             np.testing.assert_allclose(actual, expected, atol=1e-12, err_msg=f"{d[name].formula}")
+
+
+@pytest.mark.parametrize(
+    ("formula", "shape"),
+    [
+        ("Y[i] = " + "tanh(" * 95 + "x[i]" + ")" * 95, (3,)),
+        ("Y[n,k] = " + " + ".join(["exp(x[n,k])/sum[j](exp(x[n,j]))"] * 150), (3, 4)),
+    ],
+)
+def test_what_is_too_long_to_be_written_is_computed(formula, shape):
+    d = xwb.derive(formula)
+    x = np.random.default_rng(0).standard_normal(shape)
+    tensor = torch.tensor(x, requires_grad=True)
+    found, dY = tensor, np.arange(float(x.size)).reshape(shape)
+    for _ in range(95 if x.ndim == 1 else 1):
+        found = found.tanh() if x.ndim == 1 else 150 * found.softmax(1)
+    (expected,) = torch.autograd.grad(found, tensor, torch.from_numpy(dY))
+    with pytest.raises(xwb.FormulaError, match="backward computes it"):
+        d["x"].formula  # noqa: B018
+    run = module(d, "numpy")
+    for actual in (d.backward(dY, x=x)["x"], run["backward"](dY, run["forward"](x)[1])[0]):
+        np.testing.assert_allclose(actual, expected, atol=1e-9)

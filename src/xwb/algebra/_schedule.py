@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..core import FormulaError
 from ._expr import Apply, Atom, Expr, Indices, Read, Substitute, Term, exponential, walk
 
 if TYPE_CHECKING:
@@ -76,13 +77,25 @@ def forward_lines(program: Program) -> tuple[Assign, ...]:
 
 def _backward(derivation: Derivation, logs: _Logarithms) -> Iterator[Line]:
     for name in (*(s.name for s in reversed(derivation.named.statements[:-1])), *derivation.differentiable):
-        adjoint = derivation._adjoints[name]
+        try:
+            adjoint = derivation._adjoints[name]
+        except FormulaError:  # too long to be written, but not to be computed
+            yield from _as_derived(derivation, name)
+            continue
         scattered = [
             Scatter(f"d{name}", where, term) for where, body in adjoint.scattered for term in logs.expr(body).terms
         ]
         if adjoint.added.terms or not scattered:
             yield Assign(f"d{name}", adjoint.entry, logs.expr(adjoint.added))
         yield from scattered
+
+
+def _as_derived(derivation: Derivation, name: str) -> Iterator[Scatter]:
+    """The lines of one gradient as the rules of calculus give it, its parts shared."""
+    for occurrence, term in (flow for flows in derivation._flows for flow in flows):
+        if occurrence.read.tensor == name:
+            left = tuple(index for index in term.bound if index not in occurrence.read.free)
+            yield Scatter(f"d{name}", occurrence.read, Term(term.coefficient, left, term.factors))
 
 
 class _Logarithms:
