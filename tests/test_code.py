@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import xwb
+from xwb.proof._loops import derivative, evaluate
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -49,6 +50,8 @@ LAYERS = {
     "L = mean[...](X[...,d]**2 w[d])": [(2, 3, 4), (4,)],
     "Y[i] = sigmoid(A[i,i]) + erf(x[i])": [(4, 4), (4,)],
     "y[n] = prod[k](x[n,k])": [(3, 4)],
+    "L = sum[n](exp(v[n]-v[n])) + mean[n](v[n]) + prod[n](v[n]-v[n]+2)": [(3,)],  # x - x is a number without axes
+    "Y[n] = exp(x[n]-x[n])/sum[m](exp(x[m]-x[m]))*x[n]": [(3,)],
     "y[n] = prod[k](x[n,k]) + prod[k](x[n,k]**2)/a[n]": [(3, 4), (3,)],  # slopes of reductions inside a bracket
     "M[n] = max[k](x[n,k]); y[n] = exp(M[n])/exp(min[k](x[n,k]))": [(3, 4)],
     "Y[i] = where(x[i] > 0, x[i]**2, sin(x[i])) + [i >= 1]*s": [(4,), ()],
@@ -474,3 +477,58 @@ def test_nothing_is_imported_for_numpy():
     run = "import sys, numpy as np, xwb; d = xwb.derive('Y[i] = x[i]**2'); d.forward(x=np.ones(2)); d.code('torch')"
     run += "; assert not {'torch', 'jax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", run], check=True)
+
+
+@pytest.mark.parametrize(
+    ("formula", "arrays"),
+    [
+        # part of a product beside a bracket is not named without the bracket
+        ("Y[n] = [X[n] != 0]*exp(X[n])/sum[m](exp(X[m]))/X[n]", {"X": [0.0, 1, 2]}),
+        ("Y[n] = [X[n] > 0]*X[n]/sqrt(sum[m](X[m]**2))*sqrt(W[n])", {"X": [0.0, 1, 2], "W": [-1.0, 2, 3]}),
+        ("Y[n] = [X[n] > 0]*exp(X[n])/sum[m](exp(X[m]))*log(X[n])", {"X": [-1.0, 0, 1, 2]}),
+        # a root of an entry is infinite or no number where the entry is negative
+        ("Y[n] = exp(-([X[n] > 0]*a[n]*X[n]**1.5))", {"X": [-1.0, 0, 1, 2], "a": [1.0, 2, 3, 4]}),
+        (
+            "H = sum[n](where(s > 0, ([v[n] > 0]*s*v[n]**1.5)*log(s), ([v[n] > 0]*s*v[n]**1.5)))",
+            {"s": 1.5, "v": [-1.0, 0, 1, 2]},
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_false_brackets_shield_from_infinities(formula, arrays):
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    d = xwb.derive(formula)
+    Y = d.forward(**arrays)
+    np.testing.assert_allclose(Y, evaluate(formula, arrays, {})[d.output].astype(float))
+    dY = np.arange(1.0, Y.size + 1).reshape(Y.shape)
+    found = d.backward(dY, **arrays)
+    names = module(d, "numpy")
+    run = dict(zip(d.differentiable, names["backward"](dY, names["forward"](*arrays.values())[1]), strict=True))
+    for name in d.differentiable:
+        expected = derivative(formula, arrays, name, dY, {})
+        again = xwb.derive(d[name].program)
+        needed = {n: a for n, a in {**arrays, f"d{d.output}": dY}.items() if n in again.inputs}
+        for actual in (found[name], run[name], again.forward(sizes=d[name].letters(**arrays), **needed)):
+            np.testing.assert_allclose(actual, expected, atol=1e-12, err_msg=f"{d[name].formula}")
+
+
+@pytest.mark.parametrize(
+    ("formula", "shape"),
+    [
+        ("Y[i] = " + "tanh(" * 95 + "x[i]" + ")" * 95, (3,)),
+        ("Y[n,k] = " + " + ".join(["exp(x[n,k])/sum[j](exp(x[n,j]))"] * 150), (3, 4)),
+    ],
+)
+def test_what_is_too_long_to_be_written_is_computed(formula, shape):
+    d = xwb.derive(formula)
+    x = np.random.default_rng(0).standard_normal(shape)
+    tensor = torch.tensor(x, requires_grad=True)
+    found, dY = tensor, np.arange(float(x.size)).reshape(shape)
+    for _ in range(95 if x.ndim == 1 else 1):
+        found = found.tanh() if x.ndim == 1 else 150 * found.softmax(1)
+    (expected,) = torch.autograd.grad(found, tensor, torch.from_numpy(dY))
+    with pytest.raises(xwb.FormulaError, match="backward computes it"):
+        d["x"].formula  # noqa: B018
+    run = module(d, "numpy")
+    for actual in (d.backward(dY, x=x)["x"], run["backward"](dY, run["forward"](x)[1])[0]):
+        np.testing.assert_allclose(actual, expected, atol=1e-9)

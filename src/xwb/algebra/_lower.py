@@ -232,7 +232,7 @@ class _Lowering(Products):
     def _power(self, base: Labelled, exponent: Fraction, safe: bool = False) -> Part:
         node = self.graph.floating(base.node)
         raised = self.graph.power(node, abs(exponent))
-        return Part(Labelled(raised, base.labels), exponent < 0, safe and exponent > 0)
+        return Part(Labelled(raised, base.labels), exponent < 0, safe and exponent > 0 and exponent.denominator == 1)
 
     # -- exponentials ------------------------------------------------------------------------------------------------
 

@@ -183,6 +183,9 @@ class _Namer:
         brackets = [pair for pair in term.factors if isinstance(pair[0], Compare | Delta)]
         if any(not set(factor.free) <= indices for factor, _ in brackets):
             return []
+        rest = [pair for pair in term.factors if pair not in chosen and pair not in brackets]
+        if brackets and not _polynomial(Expr((Term(ONE, (), tuple(rest)),))):
+            return []  # what would be left without its bracket may be infinite
         return [pair for pair in term.factors if pair in chosen or pair in brackets]
 
     def _factor(self, node: Atom, exponent: Any, whole: bool, guarded: bool) -> Factor:

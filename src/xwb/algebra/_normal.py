@@ -435,7 +435,10 @@ def gathers(place: Place) -> bool:
 
 def _finite(part: Monomial) -> bool:
     """Whether a product is finite wherever its tensors are."""
-    return all(e > 0 and isinstance(f, Read | Compare | Delta | Expr | Value) for f, e in part.factors.values())
+    return all(
+        isinstance(f, Read | Compare | Delta | Expr | Value) and e > 0 and (e.denominator == 1 or isinstance(f, Value))
+        for f, e in part.factors.values()
+    )
 
 
 def times(a: Monomial, b: Monomial) -> Monomial:
@@ -503,7 +506,11 @@ def factored(parts: Sequence[Monomial]) -> Expr:
     }
     if any(isinstance(f, GUARDS) and name not in common for part in group for name, (f, _) in part.factors.items()):
         # What a bracket shields from an infinity stays beside the bracket.
-        common = {n: (f, e) for n, (f, e) in common.items() if isinstance(f, Value) or (e > 0 and isinstance(f, Read))}
+        common = {
+            n: (f, e)
+            for n, (f, e) in common.items()
+            if isinstance(f, Value) or (e > 0 and e.denominator == 1 and isinstance(f, Read))
+        }
     if not common:
         return Expr(tuple(part.term for part in parts))
     sizes = {abs(part.coefficient) for part in group}

@@ -50,7 +50,8 @@ class Products:
         labels = _in_order(ordered(a.labels, b.labels), order)
         for side in (b, a):  # as an operand lies, where that has all axes: nothing is turned, and it is found again
             labels = side.labels if set(side.labels) == set(labels) else labels
-        return Labelled(self.graph.binary(op, aligned(self.graph, a, labels), aligned(self.graph, b, labels)), labels)
+        node = self.graph.binary(op, aligned(self.graph, a, labels), aligned(self.graph, b, labels))
+        return Labelled(node, () if node.host else labels)  # x - x is 0, a number without axes
 
     def _combine(self, pieces: Pieces, bound: Indices, order: Indices) -> Labelled:
         """The product of the pieces, summed over everything that ``order`` does not keep."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from ..core import FormulaError
 from ._evaluate import _anywhere, _arguments
 from ._expr import (
     ONE,
@@ -18,6 +19,7 @@ from ._expr import (
     Read,
     Substitute,
     Term,
+    entry_of,
     exponential,
     key,
     positive,
@@ -102,7 +104,11 @@ def forward_lines(program: Program) -> tuple[Assign, ...]:
 
 def _backward(derivation: Derivation, logs: _Logarithms) -> Iterator[Line]:
     for name in (*(s.name for s in reversed(derivation.named.statements[:-1])), *derivation.differentiable):
-        adjoint = derivation._adjoints[name]
+        try:
+            adjoint = derivation._adjoints[name]
+        except FormulaError:  # too long to be written, but not to be computed
+            yield from _as_derived(derivation, name)
+            continue
         scattered = [
             Scatter(f"d{name}", where, term, said)
             for where, body in adjoint.scattered
@@ -111,6 +117,18 @@ def _backward(derivation: Derivation, logs: _Logarithms) -> Iterator[Line]:
         if adjoint.added.terms or not scattered:
             yield Assign(f"d{name}", adjoint.entry, logs.expr(adjoint.added), adjoint.added)
         yield from scattered
+
+
+def _as_derived(derivation: Derivation, name: str) -> Iterator[Scatter]:
+    """The lines of one gradient as the rules of calculus give it, its parts shared."""
+    for statement, occurrences in zip(derivation.named.statements, derivation._occurrences, strict=True):
+        dY = entry_of(f"d{statement.name}", statement.left)
+        for occurrence in occurrences:
+            if occurrence.read.tensor == name:
+                whole = occurrence.term((dY, ONE), outer=statement.left)
+                bound = tuple(index for index in whole.bound if index not in occurrence.read.free)
+                term = Term(whole.coefficient, bound, whole.factors)
+                yield Scatter(f"d{name}", occurrence.read, term, term)
 
 
 class _Logarithms:
