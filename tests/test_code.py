@@ -9,15 +9,21 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import torch
 
 import xwb
 from xwb.proof._loops import derivative, evaluate
 
-torch = pytest.importorskip("torch")
-jax = pytest.importorskip("jax")
-jax.config.update("jax_enable_x64", True)
+
+@pytest.fixture(autouse=True, scope="module")
+def in_double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
 jnp = jax.numpy
 
 BACKENDS = ("numpy", "torch", "jax")

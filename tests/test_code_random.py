@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 
 import xwb
 from _random_formulas import Formula, InTorch, formulas
 from test_derive_random import close, examples
 
-torch = pytest.importorskip("torch")
-jax = pytest.importorskip("jax")
-jax.config.update("jax_enable_x64", True)
+
+@pytest.fixture(autouse=True, scope="module")
+def in_double_precision():
+    with jax.enable_x64(True):
+        yield
 
 
 def arrays(f: Formula, backend: str):
