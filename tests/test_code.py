@@ -538,3 +538,29 @@ def test_what_is_too_long_to_be_written_is_computed(formula, shape):
     run = module(d, "numpy")
     for actual in (d.backward(dY, x=x)["x"], run["backward"](dY, run["forward"](x)[1])[0]):
         np.testing.assert_allclose(actual, expected, atol=1e-9)
+
+
+def test_products_of_many_sums_are_not_multiplied_out():
+    """2**39 terms otherwise."""
+    d = xwb.derive("Y[i] = " + "*".join(f"(x[i]/y[i] + {n}*y[i])" for n in range(1, 40)) + "/z[i]")
+    x, y, z = np.full((3, 2), [0.25, 0.5])
+    run = module(d, "numpy")
+    dY = np.ones(2)
+    tensors = [torch.tensor(array, requires_grad=True) for array in (x, y, z)]
+    product = 1 / tensors[2]
+    for n in range(1, 40):
+        product = product * (tensors[0] / tensors[1] + n * tensors[1])
+    product.sum().backward()
+    for name, actual, tensor in zip("xyz", run["backward"](dY, run["forward"](x, y, z)[1]), tensors, strict=True):
+        np.testing.assert_allclose(actual, tensor.grad)
+        np.testing.assert_allclose(d.backward(dY, x=x, y=y, z=z)[name], tensor.grad)
+
+
+def test_statements_are_looked_through_once(monkeypatch):
+    from xwb.algebra import _gradient
+
+    seen = []
+    look = _gradient._reads_leading
+    monkeypatch.setattr(_gradient, "_reads_leading", lambda node: seen.append(node) or look(node))
+    xwb.derive("Y[i] = " + " + ".join(["x[i]"] * 200)).backward(np.ones(3), x=np.ones(3))
+    assert len(seen) < 5000

@@ -145,7 +145,7 @@ class Adjoints(Mapping[str, Adjoint]):
         leading = any(self._program.leading.values())
         if not leading or any(_reads_leading(node) for node in walk(adjoint.closed)):
             return adjoint
-        statements = [c.statement for c in adjoint.contributions]
+        statements = list({id(c.statement): c.statement for c in adjoint.contributions}.values())
         said = _leading_said(self._program, adjoint.name, adjoint.entry, adjoint.closed, statements)
         return replace(adjoint, said=tuple(said))
 

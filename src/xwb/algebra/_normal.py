@@ -43,6 +43,8 @@ from ._ranges import Classes, divides
 
 # A product of brackets with more terms than this is not multiplied out.
 MOST_TERMS = 24
+# A product of several sums is multiplied out up to this many terms; what would make more stays a bracket.
+MOST_PRODUCTS = 96
 
 Name: TypeAlias = tuple[int, Indices]
 """What an atom is called: its signature, and its free indices in the order of the signature."""
@@ -253,6 +255,8 @@ class Normal:
     def _product(self, parts: Iterable[list[Monomial]]) -> list[Monomial]:
         out = [UNIT]
         for part in parts:
+            if len(out) > 1 and len(part) > 1 and len(out) * len(part) > MOST_PRODUCTS:
+                part = self._single(Expr(tuple(p.term for p in part)), ONE)
             out = [times(a, b) for a in out for b in part]
         return out
 
