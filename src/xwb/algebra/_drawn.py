@@ -145,7 +145,8 @@ class Drawn(Text):
         return f"{self._under('sum', bound)} {body}" if bound else body
 
     def _under(self, kind: str, bound: Indices) -> str:
-        return self.under(kind, [self.named(self.letters[index]) for index in bound])
+        first = sorted(bound, key=lambda index: index.letter != LEADING)  # `...` comes first, as in text
+        return self.under(kind, [self.named(self.letters[index]) for index in first])
 
     def term(self, term: Term) -> str:
         return self.term_with(leading_apart(term), "")
