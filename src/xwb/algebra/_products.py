@@ -225,13 +225,13 @@ class Products:
 
         while len(pool) > 1:
             pool.sort(key=size)
+            labels = {k: found for k, part in enumerate(pool) if (found := set(part.value.labels)) != everything}
             small = next(
                 (
                     (i, j)
-                    for j in range(1, len(pool))
-                    for i in range(j)
-                    if {*pool[i].value.labels, *pool[j].value.labels} != everything
-                    or (len(pool) == 2 or set(pool[i].value.labels) == set(pool[j].value.labels) != everything)
+                    for j in labels
+                    for i in labels
+                    if i < j and (labels[i] | labels[j] != everything or labels[i] == labels[j])
                 ),
                 (len(pool) - 2, len(pool) - 1),
             )
