@@ -293,6 +293,11 @@ def test_positions_do_not_count_from_the_end(backend):
             functions["forward"](Z, made(backend, np.array(y)))
 
 
+def test_a_long_sum_is_written():
+    d = xwb.derive("Y[i] = " + " + ".join(f"x{k}[i]" for k in range(400)))
+    assert "def backward" in d.code("numpy")
+
+
 # -- what the text is ----------------------------------------------------------------------------------------------
 
 

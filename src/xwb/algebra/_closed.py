@@ -56,6 +56,8 @@ from ._read import Program, Statement
 TYPICAL = 64
 # Nodes of a gradient beyond which it is left as the rules of calculus gave it.
 MOST = 250
+# Nodes of all gradients of a formula together beyond which the rest is left so: deriving takes seconds, not minutes.
+MOST_IN_ALL = 4_000
 
 
 class Change(NamedTuple):
@@ -81,11 +83,14 @@ class Closer:
         self._classes = classes
         self._signatures = signatures
         self._facts = _facts(program, signatures)
+        self._spent = 0
 
     def shortest(self, body: Expr, opened: bool = False) -> Closed:
         """The body, or a form of it that is shorter; with ``opened`` one that is not longer will do."""
-        if not body.terms or _plain(body) or sum(1 for _ in walk(body)) > MOST:
+        nodes = sum(1 for _ in walk(body))
+        if not body.terms or _plain(body) or nodes > MOST or self._spent > MOST_IN_ALL:
             return Closed(body)
+        self._spent += nodes
         changes: tuple[Change, ...] = ()
         best, best_weight = body, weight(body)
         sparing = Facts(tuple(rule for rule in self._facts.rules if not rule.plain), self._facts.sums)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from collections.abc import Mapping, Sequence
 
 from ..core import FormulaError, OptionError, unknown
@@ -38,6 +39,10 @@ TAKEN = {
 }
 
 
+# Frames that the longest sum, 1,000 terms one after the other, is written with.
+DEEPEST = 20_000
+
+
 def code(derivation: Derivation, backend: str, sizes: Mapping[str, int], values: bool = False) -> str:
     """The source text; see `Derivation.code`. With ``values`` forward returns every statement's value, in a dict."""
     if backend not in SPELLERS:
@@ -45,6 +50,7 @@ def code(derivation: Derivation, backend: str, sizes: Mapping[str, int], values:
         raise OptionError(f"code({backend!r}): there is no such backend{hint}; there are {', '.join(SPELLERS)}")
     sizes = checked_sizes(derivation.program, sizes)
     derivation._refuse_taken_names()
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), DEEPEST))
     lowered = lower(derivation, sizes)
     if backend == "torch" and not values:
         lowered = fused(lowered)
