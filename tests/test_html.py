@@ -7,7 +7,6 @@ import functools
 import hashlib
 import itertools
 import re
-import time
 import unicodedata
 from html import unescape as html_unescape
 from html.parser import HTMLParser
@@ -469,9 +468,7 @@ def test_a_report_cannot_bring_markup():
 def test_long_formulas_stay_short_pages():
     d = xwb.derive("Y[n] = " + " ".join(f"X{i}[n]" for i in range(120)))
     str(d)  # what the page needs as well is found by now
-    began = time.perf_counter()
     text = d.html()
-    assert time.perf_counter() - began < 20  # a few seconds where nothing else runs
     assert len(text) < 2_500_000
     page = Page(text)
     assert "left out here" in words(page.section("steps"))
