@@ -301,7 +301,8 @@ class Derivation:
         if sizes:
             return self._sized(sizes).forward(**arrays)
         if (running := self._running(arrays)) is not None:
-            return running.forward(arrays)  # type: ignore[no-any-return]
+            found: Array = running.forward(arrays)
+            return found
         return self.values(**arrays)[self.output]
 
     def values(self, /, sizes: Mapping[str, int] | None = None, **arrays: Any) -> dict[str, Array]:

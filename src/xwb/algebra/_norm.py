@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ._graph import Graph, Node, cone
 from ._lower import Lowered
-from ._shapes import ONE
+from ._shapes import ONE, Shape
 
 if TYPE_CHECKING:
     from ._body import Body
@@ -137,9 +137,9 @@ def _sums(graph: Graph, H: Node, dY: Node, live: list[Node]) -> dict[Node, int]:
     return out
 
 
-def _item(graph: Graph, call: Node, number: int, shape: tuple[object, ...]) -> Node:
+def _item(graph: Graph, call: Node, number: int, shape: Shape) -> Node:
     """One of the results of an operation that has several."""
-    return graph.node("item", (call,), (number,), shape, "float")  # type: ignore[arg-type]
+    return graph.node("item", (call,), (number,), shape, "float")
 
 
 def _replaced(lowered: Lowered, by: dict[Node, Node]) -> Lowered | None:
