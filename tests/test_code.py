@@ -465,6 +465,8 @@ def test_tensors_are_checked_as_arrays_are():
         d.forward(X=X, W=torch.ones(4, 2), b=np.ones(2, np.float32))
     with pytest.raises(xwb.DtypeError, match=r"type  b = b\.to\(torch\.float32\)"):
         d.forward(X=X, W=torch.ones(4, 2), b=b.double())
+    with pytest.raises(xwb.DtypeError, match=r"X is torch\.int64, not floating; type  X = X\.to\(torch\.float32\)"):
+        d.forward(X=X.long(), W=torch.ones(4, 2), b=b)
     with pytest.raises(xwb.ShapeError, match="dY has the shape of Y"):
         d.backward(torch.ones(3, 3), X=X, W=torch.ones(4, 2), b=b)
     with pytest.raises(xwb.FormulaError, match="outside its axis"):

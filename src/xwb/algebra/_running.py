@@ -82,16 +82,14 @@ class Running:
     def arguments(self, arrays: Mapping[str, Any]) -> list[Any]:
         """The arrays in order, numbers made arrays; checked as NumPy's are, by shapes and dtypes alone."""
         derivation = self.derivation
-        floats = {
-            name: array.dtype
-            for name, array in arrays.items()
-            if hasattr(array, "dtype") and self._floating(array) and name in derivation.differentiable
-        }
-        kinds = list(dict.fromkeys(floats.values()))
-        if len(kinds) > 1:
-            first, other = (next(name for name, kind in floats.items() if kind == wanted) for wanted in kinds[:2])
-            change = f"{other}.to({kinds[0]})" if self.backend == "torch" else f"{other}.astype({first}.dtype)"
-            raise DtypeError(f"{first} is {kinds[0]} and {other} {kinds[1]}; type  {other} = {change}")
+        dtypes = {n: arrays[n].dtype for n in derivation.differentiable if hasattr(arrays.get(n), "dtype")}
+        floats = {name: dtype for name, dtype in dtypes.items() if self._floating(arrays[name])}
+        first, wanted = next(iter(floats.items()), ("", "float32"))
+        for name, dtype in dtypes.items():
+            if dtype != wanted:
+                other = name in floats
+                fact = f"{first} is {wanted} and {name} {dtype}" if other else f"{name} is {dtype}, not floating"
+                raise DtypeError(f"{fact}; type  {name} = {name}{self._spelled(wanted)}")
         derivation._bind({name: self.stand_in(array) for name, array in arrays.items()}, None)
         like = next((array for name, array in arrays.items() if name in floats), None)
         return [self._array(arrays[name], like) for name in derivation.inputs]
@@ -100,6 +98,11 @@ class Running:
         if self.backend == "torch":
             return bool(array.is_floating_point())
         return bool(self.library.numpy.issubdtype(array.dtype, np.floating))
+
+    def _spelled(self, dtype: Any) -> str:
+        """The call that gives an array this dtype."""
+        name = str(dtype).removeprefix("torch.")
+        return f".to(torch.{name})" if self.backend == "torch" else f'.astype("{name}")'
 
     def stand_in(self, array: Any) -> Any:
         """A NumPy array of the same shape and kind that takes no memory."""
@@ -139,9 +142,9 @@ class Running:
         like = next((a for a in arguments if self._floating(a)), None)
         if like is not None and hasattr(dY, "dtype") and dY.dtype != like.dtype:
             name = f"d{derivation.output}"
-            change = f"{name}.to({like.dtype})" if self.backend == "torch" else f"{name}.astype({like.dtype})"
+            change = self._spelled(like.dtype)
             raise DtypeError(
-                f"backward({name}): {name} is {dY.dtype} and the inputs are {like.dtype}; type  {name} = {change}"
+                f"backward({name}): {name} is {dY.dtype} and the inputs are {like.dtype}; type  {name} = {name}{change}"
             )
         with self._plain():
             _, saved = self._call(self._function("forward"), *arguments)
