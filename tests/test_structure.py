@@ -18,16 +18,17 @@ import xwb
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "xwb"
 
-BELOW_ADAPTERS = {"core", "pages", "layers", "algebra", "runs", "proof", "training", "reports"}
+BELOW_ADAPTERS = {"core", "pages", "layers", "algebra", "runs", "data", "proof", "training", "reports"}
 MAY_IMPORT = {
     "core": set(),
     "pages": set(),
     "layers": {"core"},
     "algebra": {"core", "pages"},
     "runs": {"core"},
+    "data": {"core"},
     "proof": {"core", "layers", "algebra"},
-    "training": {"core", "layers", "runs"},
-    "reports": {"core", "pages", "layers", "algebra", "proof", "training", "runs"},
+    "training": {"core", "layers", "runs", "data"},
+    "reports": {"core", "pages", "layers", "algebra", "proof", "training", "runs", "data"},
     "adapters": BELOW_ADAPTERS,
     "cli": BELOW_ADAPTERS | {"adapters", "xwb"},
     "xwb": BELOW_ADAPTERS,  # the package's own __init__
@@ -42,7 +43,7 @@ PACKAGES = {
     "jax": {"adapters"},
     "sklearn": {"adapters"},
     "onnx": {"adapters"},
-    "pyarrow": {"adapters"},
+    "pyarrow": {"data"},
 }
 PUBLIC = [
     "Adam",
