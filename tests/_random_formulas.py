@@ -14,6 +14,7 @@ import dataclasses
 import itertools
 import math
 import re
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -21,6 +22,9 @@ from typing import Any
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
+
+# Reading long formulas and their code raises the limit, and Hypothesis warns where a test does.
+sys.setrecursionlimit(20_000)
 
 LETTERS = ("i", "j", "k", "m", "n", "p", "r", "d", "t", "u", "row", "i2", "q", "v", "l", "h", "g", "o", "w", "y1")
 FLOATS = ("X", "W", "b", "A", "s", "T2", "beta", "g_1", "Q", "x", "c", "V", "R", "B", "M1", "z", "L", "U", "O", "P")

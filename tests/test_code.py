@@ -490,6 +490,39 @@ def test_nothing_is_imported_for_numpy():
     subprocess.run([sys.executable, "-c", run], check=True)
 
 
+THREE, MARKS = np.random.default_rng(3).standard_normal((3, 2, 4)), np.array([1, 3, 2])
+UNUSUAL = [
+    # one gradient is what another is added to
+    ("Y[i] = X[i] + X[zero(i)] + W[i]", {"X": THREE[0, 0], "W": THREE[0, 1]}, {}),
+    # a position that its gathers cancel in
+    ("Y[i,j] = X[i,j,zero(-e[i]+e[i])]*2", {"X": THREE, "e": MARKS}, {}),
+    ("Y[i,j,k] = X[i,j,3-k] + X[wrap(e[2*j]-1),reflect(-e[i]+e[i]+1),wrap(k+1)]", {"X": THREE, "e": MARKS}, {"k": 3}),
+    # a size follows from one that is another one's equal by a later statement
+    (
+        "Z[i] = -max[j1](X[e[2*i],zero(e[j1])]*W[]); Y[i] = [i < i]*2*Z[i] + mean[j](X[K[j],zero(i+e[j])])",
+        {"X": THREE[:, 0, :2], "W": THREE[0, 0, 0], "e": np.array([0, 0, 1]), "K": np.array([1, 1, 1])},
+        {},
+    ),
+    # numbers alone are in the dtype of the inputs
+    ("Y[i] = X[i] + where(size(i) == 2, tanh(2), 0)", {"X": THREE[0, :, 0]}, {}),
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("formula", "arrays", "sizes"), UNUSUAL)
+def test_unusual_programs(formula, arrays, sizes, backend):
+    d = xwb.derive(formula, sizes)
+    names = module(d, backend)
+    expected = evaluate(formula, arrays, sizes)[d.output].astype(float)
+    Y, saved = names["forward"](*(made(backend, arrays[name]) for name in d.inputs))
+    np.testing.assert_allclose(np.asarray(Y), expected, rtol=1e-14)
+    dY = np.random.default_rng(4).standard_normal(expected.shape)
+    found = names["backward"](made(backend, dY), saved)
+    for name, gradient in zip(d.differentiable, found, strict=True):
+        expected = derivative(formula, arrays, name, dY, sizes)
+        np.testing.assert_allclose(np.asarray(gradient), expected, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("formula", "arrays"),
     [

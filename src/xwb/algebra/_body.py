@@ -264,7 +264,7 @@ class Body:
         if target.op == "zeros" and target not in self.names:
             name = self.free.new(wanted or "t")
             self.write(f"{name} = {self.speller.top(self, target)}", self.shape(target))
-        elif fresh or not self.speller.in_place:
+        elif fresh:
             name = self.variable(target, wanted)
         else:
             self._prepare(target)

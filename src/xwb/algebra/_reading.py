@@ -51,7 +51,8 @@ class Places:
                 sides = sides[::-1]
             total = Labelled(graph.binary("add" if coefficient > 0 else "sub", *sides), labels)
         constant = graph.const(abs(at.constant))
-        return Labelled(graph.binary("add" if at.constant >= 0 else "sub", total.node, constant), total.labels)
+        node = graph.binary("add" if at.constant >= 0 else "sub", total.node, constant)
+        return Labelled(node, () if node.host else total.labels)  # e[i] - e[i] varies with nothing
 
     def entry(self, mode: str | None, position: Node, length: Dim) -> tuple[Node, Node | None]:
         """The entry that each position reads, and under ``zero`` where there is one."""
@@ -146,7 +147,9 @@ class Places:
         found = self._indexed(where, dims)
         labels = ordered(*(found[axis][0].labels for axis in chosen))
         rest = tuple(index for axis in plain if (index := where.places[axis].index) is not None)
-        node = aligned(graph, value, (*labels, *rest))
+        summed = [axis for axis, index in enumerate(value.labels) if index not in (*labels, *rest)]
+        kept = tuple(index for index in value.labels if index in (*labels, *rest))
+        node = aligned(graph, Labelled(graph.reduce("sum", value.node, summed), kept), (*labels, *rest))
         for axis in chosen:
             holds = found[axis][1]
             if holds is not None:

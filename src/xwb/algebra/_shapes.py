@@ -94,6 +94,8 @@ class SizeTable:
         for statement in program.statements:
             self._statement(statement)
         self.passed = [dim for dim in self.passed if self._find(dim) is dim and not dim.sources]
+        for dim in self._known.values():  # what a formula was made of may be one with another size since
+            dim.formula = tuple(part if isinstance(part, str) else self._find(part) for part in dim.formula)
         for name in program.ranks:
             for axis in range(program.ranks[name]):
                 if f"d{name}" not in program.ranks:

@@ -445,6 +445,13 @@ class TorchSpeller(Speller):
             said = f"{said or tuple(node.attrs)}, keepdim=True"
         return self._method(body, node.args[0], self.reductions.get(node.op, node.op), said)
 
+    def _where(self, body: Body, node: Node) -> tuple[str, int]:
+        condition, yes, no = node.args
+        if not (yes.host and no.host):
+            return super()._where(body, node)
+        number = f"torch.tensor({self.text(body, yes)[0]}, {self._like(body)})"  # else float32, whatever the inputs
+        return self._call(body, "torch.where", condition, number, no)
+
     def _cast(self, body: Body, node: Node) -> tuple[str, int]:
         return self._method(body, node.args[0], "to", body.dtype)
 
