@@ -54,6 +54,7 @@ def test_tabs_and_semicolons(made):
     assert _all(made("a\tb,c\n1\t2\n", "a.tsv")) == {"a": [1.0], "b,c": [2.0]}
     assert _all(made("a\tb\n1\t2\n", "a.tsv.gz")) == {"a": [1.0], "b": [2.0]}
     assert _all(made("a;b\n1;x,y\n")) == {"a": [1.0], "b": ["x,y"]}
+    assert _all(made('"a,b";c\n1;2\n')) == {"a,b": [1.0], "c": [2.0]}
     assert _all(made("a;b,c\n1,2\n")) == {"a;b": [1.0], "c": [2.0]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ._cells import FAULT, MANY, first_misfit, fits, kind_of
 from ._table import Block, Column
 
 CHARACTERS = 1 << 20  # read at a time
+QUOTED = re.compile(r'"[^"]*"')
 
 
 class Records(NamedTuple):
@@ -78,7 +80,8 @@ class CsvTable(FileTable):
             raise DataError(f"{self.name} is empty; its first line would name the columns")
         if self._path.name.lower().removesuffix(".gz").endswith(".tsv"):
             return "\t"
-        return ";" if ";" in line and "," not in line else ","
+        bare = QUOTED.sub("", line)
+        return ";" if ";" in bare and "," not in bare else ","
 
     def _header(self, text: TextIO) -> tuple[list[str], int]:
         """The first record, and how many lines it and what is above it are."""

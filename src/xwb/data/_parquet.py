@@ -14,7 +14,7 @@ from ._base import FileTable, Stamp, explained
 from ._cells import TEXT
 from ._table import Block, Column
 
-VALUES = 1 << 19  # of a batch
+VALUES = 1 << 17  # of a batch
 BUFFER = 1 << 20  # bytes of a column read ahead
 
 
@@ -105,7 +105,7 @@ class ParquetTable(FileTable):
         return 0
 
     def chunks(self, names: Sequence[str], rows: int, as_text: Collection[str]) -> Iterator[Block]:
-        """Batches of about half a million values."""
+        """Batches of about a hundred thousand values."""
         widths = {column.name: column.width for column in self.columns}
         size = max(1, VALUES // sum(widths[name] or 1 for name in dict.fromkeys(names)))
         have = 0
