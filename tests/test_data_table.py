@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _tables import whole
@@ -184,6 +184,7 @@ def test_no_names_and_no_rows(names, rows):
         ArrayTable({"X": np.zeros(3)}).blocks(names, rows)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 12))
 def test_rebatched_from_chunks_of_any_sizes(sizes, rows):
     ends = np.cumsum([0, *sizes])
