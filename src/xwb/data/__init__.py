@@ -1,5 +1,7 @@
 """People's files as tables: named columns read in blocks of rows, never the whole file at once."""
 
+from ._arrays import ArrayTable
+from ._open import SUFFIXES, open_table
 from ._table import Block, Column, Table
 
-__all__ = ["Block", "Column", "Table"]
+__all__ = ["SUFFIXES", "ArrayTable", "Block", "Column", "Table", "open_table"]
