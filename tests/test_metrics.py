@@ -185,6 +185,7 @@ def test_without_probabilities_nothing_is_said_of_them():
     with_them = streamed(ClassificationMetrics(8, probabilities=True), [], scores, y).result()
     assert with_them.keys() - result.keys() == {"log_loss", "calibration"}
     assert result == {key: value for key, value in with_them.items() if key in result}
+    assert "top5" not in ClassificationMetrics(5, probabilities=False).result()
 
 
 cuts_of = st.lists(st.integers(0, 40), max_size=6).map(sorted)
@@ -248,6 +249,9 @@ def test_nothing_is_undefined_in_json():
     ruled_out.add(np.array([[0, -np.inf], [1e308, -1e308]]), [1, 1])
     result = json.loads(json.dumps(ruled_out.result(), allow_nan=False))
     assert (result["log_loss"], result["calibration"]["brier"]) == (None, 2.0)
+    weighted = ClassificationMetrics(2, probabilities=True)
+    weighted.add(np.array([[0, -np.inf], [0, 0]]), [1, 1], [0, 1])
+    assert weighted.result()["log_loss"] == close(math.log(2))
 
 
 def test_labels_of_a_small_integer_type_reach_many_classes():
@@ -283,7 +287,7 @@ Y = np.zeros(4, np.int64)
         ((np.zeros((4, 3)), np.array([0, 0, -1, 0])), xwb.DataError, r"y\[2\] is -1"),
         ((scores_with(np.nan), Y), xwb.DataError, r"scores\[2, 1\] is nan"),
         ((scores_with(np.inf), Y), xwb.DataError, r"scores\[2, 1\] is inf"),
-        ((np.full((4, 3), -np.inf), Y), xwb.DataError, r"scores\[0, 0\] is -inf, the largest of its row"),
+        ((np.full((4, 3), -np.inf), Y), xwb.DataError, r"scores\[0, 0\] is -inf; the largest of a row is finite"),
         ((np.zeros((4, 3)), Y, np.ones(3)), xwb.ShapeError, r"weight has shape \(3,\) and needs \(4,\)"),
         ((np.zeros((4, 3)), Y, 1.0), xwb.ShapeError, r"weight has shape \(\)"),
         ((np.zeros((4, 3)), Y, np.ones(4) * 1j), xwb.DtypeError, "weights are real numbers"),
@@ -367,7 +371,7 @@ def test_targets_far_from_0(first):
     if first == "far away":
         T, predictions = np.vstack([[[0.0]], T]), np.vstack([[[0.0]], predictions])
         weight = np.append(1e-30, weight)
-    # Distances of 1e8 from the first row have means rounded by 1e-8, and those of two blocks are compared: 1e-10 of all.
+    # Means of blocks that lie 1e8 from the first row are rounded by 1e-8, and their differences are squared.
     tolerance = {"rel": 1e-12 if first == "as the rest" else 1e-10}
     for cuts in ([], [1], [50, 130]):
         result = streamed(RegressionMetrics(1), cuts, predictions, T, weight).result()
@@ -396,10 +400,15 @@ def test_regression_of_few_rows():
 
 def test_regression_beyond_float64_is_none_in_json():
     metrics = RegressionMetrics(2)
-    metrics.add(np.full((3, 2), 1e308), np.array([[-1e308, 1], [0, 1], [1e308, 1]]))
-    metrics.add(np.full((3, 2), 1e308), np.array([[-1e308, 1], [0, 1], [1e308, 1]]))
+    metrics.add(np.ones((2, 2)), np.zeros((2, 2)))
+    metrics.add(np.full((3, 2), 1e308), np.array([[-1e308, 1e200], [0, 2e200], [1e308, 1e200]]))
     result = json.loads(json.dumps(metrics.result(), allow_nan=False))
-    assert result["r2"] is result["rmse"] is result["max_error"] is None
+    assert [result[name] for name in ("r2", "mae", "rmse", "max_error")] == [None] * 4
+    assert [row["r2"] for row in result["per_target"]] == [None, None]
+    assert result["per_target"][1]["max_error"] == 1e308
+    single = RegressionMetrics(2)
+    single.add([[1.7e308, 1.7e308]], [[0, 0]])
+    assert single.result()["mae"] is None  # the sum of two
 
 
 def test_a_row_of_weight_0_is_no_row_of_a_regression():
@@ -416,7 +425,8 @@ def test_a_row_of_weight_0_is_no_row_of_a_regression():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ((np.zeros((4, 2)), np.zeros((4, 3))), xwb.ShapeError, r"predictions  \(4, 2\)   \[n, m\]"),
+        ((np.zeros((3, 2)), np.zeros((4, 2))), xwb.ShapeError, r"predictions  \(3, 2\)   \[n, m\]"),
+        ((np.zeros((4, 3)), np.zeros((4, 2))), xwb.ShapeError, r"T            \(4, 2\)   \[n, m\]"),
         ((np.zeros((4, 3)), np.zeros((4, 3))), xwb.ShapeError, "There are M = 2 targets"),
         ((np.zeros(4), np.zeros(4)), xwb.ShapeError, r"shape \(n, 2\)"),
         ((np.zeros((4, 2)), np.array([["a", "b"]] * 4)), xwb.DtypeError, "T is <U1"),

@@ -78,7 +78,7 @@ class ClassificationMetrics:
         largest = scores[np.arange(len(y)), predicted]
         if not (finite := np.isfinite(largest)).all():
             n = int(np.argmin(finite))
-            raise DataError(f"{call}: scores[{n}, {predicted[n]}] is {largest[n]}, the largest of its row")
+            raise DataError(f"{call}: scores[{n}, {predicted[n]}] is {largest[n]}; the largest of a row is finite")
         self._rows += len(y)
         weight, (scores, y, predicted, largest) = without_zeros(weight, scores, y, predicted, largest)
         self._count(y, predicted, weight)
