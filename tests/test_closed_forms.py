@@ -405,3 +405,10 @@ def test_every_step_has_the_value_of_the_gradient():
     for form in forms:
         again = xwb.derive(form)
         assert_allclose(again.forward(**{name: known[name] for name in again.inputs}), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_value_that_repeats_is_not_named_for_what_it_repeats():
+    """Y[i] is the maximum for every i: the slope of the maximum is not written with one of them."""
+    d = xwb.derive("Y[i] = max[j](X[j]*2)", {"i": 2})
+    assert d["X"].formula.startswith("dX[j] = 2 [A[j] == max[h](A[h])] sum[k](dY[k])")
+    assert_allclose(d.backward(np.array([1.0, 2.0]), X=np.array([0.0, 3.0]))["X"], [0.0, 6.0])

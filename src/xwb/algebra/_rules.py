@@ -144,6 +144,8 @@ def own_value(name: str, left: Indices, body: Expr) -> Callable[[Occurrence], Oc
     if only is None or only.coefficient != 1 or only.bound or [e for _, e in only.factors] != [1]:
         return lambda occurrence: occurrence
     own = only.factors[0][0]
+    if not set(left) <= set(own.free):  # the same for every entry along the others, none of which is the value
+        return lambda occurrence: occurrence
     value = entry_of(name, left)
 
     def one(node: Atom) -> Atom:
