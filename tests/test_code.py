@@ -503,6 +503,12 @@ UNUSUAL = [
         {"X": THREE[:, 0, :2], "W": THREE[0, 0, 0], "e": np.array([0, 0, 1]), "K": np.array([1, 1, 1])},
         {},
     ),
+    # a bracket stands for an index that another takes for its range
+    (
+        "S[i] = sum[j](X[j]*[i == clamp(e[j+i]+j)]); Y[i] = b[i]*S[K[]]",
+        {"X": THREE[0, :, 0], "b": THREE[:, 0, 0], "e": np.array([0, 0, 1, 1]), "K": np.array(1)},
+        {"j": 2, "i": 3},
+    ),
     # numbers alone are in the dtype of the inputs
     ("Y[i] = X[i] + where(size(i) == 2, tanh(2), 0)", {"X": THREE[0, :, 0]}, {}),
 ]

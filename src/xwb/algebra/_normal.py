@@ -352,7 +352,7 @@ class Normal:
             if not isinstance(factor, Delta) or not gathers(factor.place) or exponent != 1:
                 continue
             index = factor.left.bare
-            if index is None or index in factor.place.at.free:
+            if index is None or index in factor.place.at.free or _bounded(index, part.factors):
                 continue
             replace = Substitute({index: factor.place})
             out = Monomial(part.coefficient, {name: (factor, exponent)})
@@ -426,9 +426,18 @@ def _chosen(bound: Indices, factors: Mapping[Name, Factor]) -> tuple[Index, Name
     for name, (factor, exponent) in factors.items():
         if exponent == 1 and isinstance(factor, Delta) and gathers(factor.place) and factor.left.bare in bound:
             index = factor.left.bare
-            if index not in factor.place.at.free:
+            if index not in factor.place.at.free and not _bounded(index, factors):
                 return index, name, factor.place
     return None
+
+
+def _bounded(index: Index, factors: Mapping[Name, Factor]) -> bool:
+    """Whether a bracket ``[k == clamp(…)]`` takes the index for its range, which no other position has."""
+    return any(
+        isinstance(node, Delta) and node.place.mode is not None and node.left.bare is index
+        for factor, _ in factors.values()
+        for node in walk(factor)
+    )
 
 
 def gathers(place: Place) -> bool:
