@@ -22,6 +22,7 @@ from ._errors import (
 )
 from ._factored import FactoredGradient, Term
 from ._jacobian import jacobian
+from ._lapack import cholesky, symmetric_eigen
 from ._layer import Layer, Loss, named_tuple
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "add_scaled",
     "append_ones",
     "chain",
+    "cholesky",
     "clip_per_example",
     "column_sums",
     "fold_bias",
@@ -54,6 +56,7 @@ __all__ = [
     "product",
     "refuse_unwritable",
     "shapes_table",
+    "symmetric_eigen",
     "two_sizes",
     "unknown",
 ]

@@ -1,0 +1,87 @@
+"""A guess at the curvature of a head's objective: one D×D matrix for all outputs, the examples weighted by theirs.
+
+The Hessian of the mean loss is Σ_n h_n ⊗ x_n x_nᵀ / N with a K×K matrix h_n for each example. Written with the mean of
+its diagonal in the place of h_n it is one Gram matrix G, and (G + λ)⁻¹ costs K solves. L-BFGS corrects what is wrong
+with it. Features whose Gram matrix is ill-conditioned then need a few iterations instead of hundreds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..core import Array, cholesky, product
+from ..layers import softmax
+from ._objective import Head, Objective
+
+MOST_FEATURES = 2048  # beyond, factorising the matrix takes longer than the iterations it saves
+# Of the mean curvature, added: the sample and the guess are rough, more so where curvature comes and goes with margins.
+DAMPING, DAMPING_OF_HINGE = 0.01, 0.1
+FEWEST, MOST = 4, 40  # rows of the sample, in multiples of D
+
+
+def inverse_curvature(objective: Objective, head: Head) -> Callable[[Array], Array] | None:
+    """``vector ↦ (G + λ)⁻¹ vector`` at the point of a head, or None where D is too large for it.
+
+    The examples are sampled so that G costs about as much as one evaluation of the objective.
+    """
+    D, K = objective.features, objective.outputs
+    if D > MOST_FEATURES:
+        return None
+    wanted = min(max(4 * objective.part.rows * K // max(D, 1), FEWEST * D), MOST * D)
+    every = max(1, objective.part.rows // max(wanted, 1))
+    gram, mean = _gram(objective, head, every)
+    damping = mean * (DAMPING_OF_HINGE if objective.name == "squared_hinge" else DAMPING)
+    gram[np.diag_indices(D)] += head.l2 + damping
+    solve = cholesky(gram)
+    of_bias = mean + damping + (head.l2 if objective.penalise_bias else 0.0)
+
+    def inverse(vector: Array) -> Array:
+        result = np.empty_like(vector)
+        W, b = objective.unpacked(result)
+        of_W, of_b = objective.unpacked(vector)
+        W[...] = solve(of_W)
+        np.divide(of_b, of_bias, out=b)
+        return result
+
+    return inverse
+
+
+def _gram(objective: Objective, head: Head, every: int) -> tuple[Array, float]:
+    """``Σ_n c_n x_n x_nᵀ / Σ_n w_n`` (D×D, float64) over each ``every``-th example, and ``Σ_n c_n / Σ_n w_n``."""
+    D = objective.features
+    W, b = (array.astype(np.float32) for array in objective.unpacked(head.point))
+    gram, of_block = np.zeros((D, D)), np.empty((D, D), np.float32)
+    curvatures = total = 0.0
+    first = 0
+    for rows in objective.part.blocks():
+        chosen = slice(first, None, every)
+        first = (first - len(rows.X)) % every
+        X = np.ascontiguousarray(rows.X[chosen])
+        if not len(X):
+            continue
+        weight = np.ones(len(X)) if rows.weight is None else rows.weight[chosen]
+        c = weight * _curvature(objective, product(X, W) + b, rows.y[chosen])
+        curvatures += float(c.sum())
+        total += float(weight.sum())
+        X *= np.sqrt(c).astype(np.float32)[:, None]
+        gram += product(X.T, X, of_block)
+    if not curvatures > 0:  # nothing is curved: any positive number does, pairs take over
+        return np.zeros((D, D)), 1.0
+    return gram / total, curvatures / total
+
+
+def _curvature(objective: Objective, Z: Array, y: Array) -> Array:
+    """The mean diagonal of each example's K×K Hessian with respect to its scores, shape (n,)."""
+    n, K = Z.shape
+    if objective.name == "softmax":
+        P = softmax.forward(Z)[0]
+        return np.asarray((1.0 - np.einsum("nk,nk->n", P, P)) / K, np.float64)
+    if objective.name == "squared_error":
+        return np.full(n, 2.0)
+    margins = 1.0 + Z - Z[np.arange(n), y, None]
+    violated = (margins > 0).sum(axis=1) - 1  # without the label's own
+    if objective.kind == "crammer_singer":
+        violated = np.minimum(violated, 1)
+    return np.asarray(4.0 * violated / K)

@@ -1,0 +1,132 @@
+"""The objective of linear heads, mean loss + λ/2‖W‖², and its gradient, for many heads in one pass over the examples.
+
+Products are float32 where the loss is minimised and float64 where the result is certified; sums over examples are
+float64 in both. No more than one block's scores exist at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core import Array, OptionError, column_sums, product
+from ..layers import multiclass_hinge, softmax_cross_entropy, squared_error
+from ._rows import Part, Rows
+
+LOSSES = ("softmax", "squared_hinge", "hinge", "squared_error")
+KINDS = ("weston_watkins", "crammer_singer")
+
+
+def head_loss(loss: str, kind: str = "weston_watkins") -> Callable[..., Any]:
+    """The loss by the name it has on the command line: called with scores and targets it gives values and the way back.
+
+    Raises:
+        OptionError: there is none of that name, or no such kind of hinge.
+    """
+    if loss not in LOSSES:
+        raise OptionError(f"--loss is one of {', '.join(LOSSES)}; got {loss!r}")
+    if kind not in KINDS:
+        raise OptionError(f"--kind is one of {', '.join(KINDS)}; got {kind!r}")
+    if loss == "softmax":
+        return softmax_cross_entropy
+    if loss == "squared_error":
+        return squared_error
+    return partial(multiclass_hinge, kind=kind, squared=loss == "squared_hinge")
+
+
+class Head(NamedTuple):
+    """One head: where it stands, and how strongly its weights are penalised."""
+
+    point: Array  # (D·K + K,) float64: W row by row, then b
+    l2: float
+
+
+class Evaluated(NamedTuple):
+    """The objective at a point and its gradient there."""
+
+    value: float
+    gradient: Array  # (D·K + K,) float64
+
+
+class Objective:
+    """``F(W, b) = Σ_n w_n loss(x_n W + b, y_n) / Σ_n w_n + λ/2 ‖W‖²`` over one part of the data.
+
+    Args:
+        part: the examples, N rows of D features.
+        loss: a name of `LOSSES`.
+        outputs: K, the classes or targets.
+        kind: of the hinge, where it is one.
+        penalise_bias: adds λ/2 ‖b‖².
+    """
+
+    def __init__(
+        self, part: Part, loss: str, outputs: int, *, kind: str = "weston_watkins", penalise_bias: bool = False
+    ) -> None:
+        self.part, self.name, self.kind, self.penalise_bias = part, loss, kind, penalise_bias
+        self.loss = head_loss(loss, kind)
+        self.features, self.outputs = part.features, outputs
+        self.size = self.features * outputs + outputs
+
+    def unpacked(self, point: Array) -> tuple[Array, Array]:
+        """W (D, K) and b (K,) as views of a point."""
+        weights = self.features * self.outputs
+        return point[:weights].reshape(self.features, self.outputs), point[weights:]
+
+    def gap(self, gradient: Array, l2: float) -> float | None:
+        """``‖∇F‖² / 2λ`` over what is penalised, or None where that bounds nothing: λ = 0, or a loss with kinks."""
+        if l2 <= 0 or self.name == "hinge":
+            return None
+        penalised = gradient if self.penalise_bias else self.unpacked(gradient)[0]
+        return float(np.vdot(penalised, penalised)) / (2 * l2)
+
+    def evaluate(self, heads: Sequence[Head], dtype: Any = np.float32) -> list[Evaluated]:
+        """Values and gradients of all heads, from one pass over the examples.
+
+        Args:
+            heads: H of them, whose W stand side by side in one D×HK matrix.
+            dtype: of the products.
+        """
+        D, K, H = self.features, self.outputs, len(heads)
+        W, b = np.empty((D, H, K), dtype), np.empty((H, K), dtype)
+        for h, head in enumerate(heads):
+            W[:, h], b[h] = self.unpacked(head.point)
+        W, b = W.reshape(D, H * K), b.reshape(H * K)
+        dW, db, losses = np.zeros((D, H * K)), np.zeros(H * K), np.zeros(H)
+        part_of_dW = np.empty((D, H * K), dtype)
+        for rows in self.part.blocks():
+            X = np.asarray(rows.X, dtype)
+            loss, dZ = self._block(X, rows, W, b, H)
+            losses += loss
+            dW += product(X.T, dZ, part_of_dW)
+            db += column_sums(dZ)
+        out = []
+        for h, head in enumerate(heads):
+            gradient = np.empty(self.size)
+            g_W, g_b = self.unpacked(gradient)
+            of_W, of_b = self.unpacked(head.point)
+            g_W[...] = dW.reshape(D, H, K)[:, h] + head.l2 * of_W
+            g_b[...] = db[h * K : h * K + K]
+            penalty = float(np.vdot(of_W, of_W))
+            if self.penalise_bias:
+                g_b += head.l2 * of_b
+                penalty += float(of_b @ of_b)
+            out.append(Evaluated(float(losses[h]) + head.l2 / 2 * penalty, gradient))
+        return out
+
+    def _block(self, X: Array, rows: Rows, W: Array, b: Array, H: int) -> tuple[Array, Array]:
+        """Each head's share of the mean loss, (H,), and the gradient with respect to its scores, (n, H·K)."""
+        n, K = len(X), self.outputs
+        Z = product(X, W)
+        Z += b
+        Z = Z.reshape(n, H, K)
+        y = np.broadcast_to(rows.y[:, None], (n, H, *rows.y.shape[1:]))
+        if rows.y.ndim > 1:
+            y = y.astype(Z.dtype)
+        losses, back = self.loss(Z, y, reduction="none")
+        scale = 1.0 / self.part.weight
+        share = np.full(n, scale) if rows.weight is None else rows.weight * scale
+        dZ = back(np.broadcast_to(share.astype(Z.dtype)[:, None], (n, H)))
+        return share @ losses.astype(np.float64), dZ.reshape(n, H * K)
