@@ -69,7 +69,7 @@ class Draw:
         order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[order], return_index=True)
         held = np.empty(len(codes), np.bool_)
-        for code, places in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
+        for code, places in zip(present.tolist(), np.split(order, starts[1:]), strict=False):
             held[places] = self._take(code, len(places))
         return held
 
