@@ -178,7 +178,7 @@ def test_no_rows(tmp_path):
 
 def test_too_many_classes(monkeypatch):
     monkeypatch.setattr(labels, "MOST", 9)
-    with pytest.raises(DataError, match="more than 9 different values, too many for classes.*--task regression"):
+    with pytest.raises(DataError, match=r"more than 9 different values, too many for classes.*--task regression"):
         prepare(np.zeros((10, 1)), np.arange(10))
 
 
