@@ -1,0 +1,247 @@
+"""Targets: whether they are classes or numbers, which classes there are, and a code for each label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..core import Array, DataError, OptionError
+from ._roles import Field, listed, read, scalar_names
+
+FEW = 1000  # distinct whole floats that may be classes
+MOST = 1_000_000  # classes
+ROWS = 8192
+TASKS = ("classification", "regression")
+PADDED = re.compile(r"[+-]?0[0-9]")  # 007 is a name, not a number
+BOOLEANS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What one pass over the targets tells."""
+
+    task: str
+    rows: int
+    names: list[str]  # of the target, or of each of several
+    classes: list[Any]  # sorted; empty for regression
+    counts: Array  # (K,) rows of each class; (1,) all rows for regression
+    reason: str  # why the task is this one
+
+    @cached_property
+    def codes(self) -> dict[Any, int]:
+        """The code of each class."""
+        return {label: code for code, label in enumerate(self.classes)}
+
+    def read_as_text(self, fields: Sequence[Field]) -> Sequence[Field]:
+        """The columns that a text format is to give as it has them."""
+        return fields if self.classes else ()
+
+    def coded(self, arrays: Sequence[Array], fields: Sequence[Field], start: int) -> Array:
+        """The next rows as codes, (n,) int32, or as numbers, (n, K) float64; ``start`` rows were before."""
+        if not self.classes:
+            return numbers(arrays, fields, start)
+        unique, places = np.unique(arrays[0], return_inverse=True)
+        kind = type(self.classes[0])
+        codes = np.array([self.codes[as_class(value, kind)] for value in unique.tolist()], np.int32)
+        return codes[places]
+
+
+def survey(fields: Sequence[Field], task: str | None) -> Targets:
+    """Read the targets once and say what they are.
+
+    Raises:
+        OptionError: ``task`` is none.
+        DataError: a target is missing or not finite, one class only, or too many.
+    """
+    if task is not None and task not in TASKS:
+        raise OptionError(f"--task is {' or '.join(TASKS)}; this is {task!r}")
+    several = len(fields) > 1 or fields[0].column.width is not None
+    if task == "classification" and several:
+        raise DataError("--task classification takes one target with a label per row; these are several columns")
+    if task == "regression" or several:
+        return _regression(fields, "as asked" if task else "since there are several targets")
+    counts = _distinct(fields[0], task)
+    if counts is None:
+        return _regression(fields, "since the target has fractions, or many whole numbers with a decimal point")
+    return _classification(fields[0], counts, task)
+
+
+def check_labels(fields: Sequence[Field], targets: Targets) -> Targets:
+    """Read the targets of a test table once; ``targets`` with its rows and counts.
+
+    Raises:
+        DataError: labels that are no class of the training data, or numbers that are missing.
+    """
+    if not targets.classes:
+        return _regression(fields, targets.reason)
+    counts = _distinct(fields[0], "classification") or {}
+    kind, known = type(targets.classes[0]), targets.codes
+    strange = [value for value in counts if as_class(value, kind) not in known]
+    if strange:
+        raise DataError(
+            f"{fields[0].table.name}: the target {fields[0].column.name} has labels that no class of the training data "
+            f"is: {listed([repr(one) for one in strange])}; the classes are "
+            f"{listed([repr(one) for one in targets.classes])}"
+        )
+    rows = np.zeros(len(known), np.int64)
+    for value, n in counts.items():
+        rows[known[as_class(value, kind)]] += n
+    if not counts:
+        raise DataError(f"{fields[0].table.name} has no rows")
+    return replace(targets, rows=int(rows.sum()), counts=rows)
+
+
+def numbers(arrays: Sequence[Array], fields: Sequence[Field], start: int) -> Array:
+    """Targets as (n, K) float64.
+
+    Raises:
+        DataError: one is not finite, with its row and column.
+    """
+    Y = np.concatenate([array.reshape(len(array), -1).astype(np.float64) for array in arrays], 1)
+    bad = np.argwhere(~np.isfinite(Y))
+    if len(bad):
+        row, place = bad[0].tolist()
+        name = scalar_names([field.column for field in fields])[place]
+        raise DataError(
+            f"{fields[0].table.name}, row {start + row + 1:,}: the target {name} is {Y[row, place]}; "
+            "leave the row out, or write the number"
+        )
+    return Y
+
+
+def as_class(value: Any, kind: type) -> Any:
+    """A value of any file as a class of the type ``kind``; None where it is none."""
+    if kind is str:
+        return value if isinstance(value, str) else str(value) if type(value) is int else None
+    if kind is bool:
+        return BOOLEANS.get(value.lower()) if isinstance(value, str) else value if isinstance(value, bool) else None
+    if isinstance(value, bool):
+        return None
+    return whole(value) if isinstance(value, str | float) else value
+
+
+def whole(value: str | float) -> int | None:
+    """The integer that a text or a float is, or None."""
+    if isinstance(value, str) and is_integer(value):
+        return int(value)
+    found = decimal(value) if isinstance(value, str) else value
+    return int(found) if found is not None and found.is_integer() else None
+
+
+def is_integer(text: str) -> bool:
+    """Whether a text is what Python writes for an integer."""
+    try:
+        return str(int(text)) == text
+    except ValueError:  # no number, or one of thousands of digits
+        return False
+
+
+def decimal(text: str) -> float | None:
+    """The number that a text is, or None; a number padded with zeros is a name, as 007."""
+    if "_" in text or not text.isascii() or PADDED.match(text):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _regression(fields: Sequence[Field], reason: str) -> Targets:
+    for field in fields:
+        if field.column.kind == "text":
+            raise DataError(
+                f"{field.table.name}: the target {field.column.name} holds text, and regression takes numbers; "
+                "type  --task classification"
+            )
+    rows = 0
+    for arrays in read(fields, ROWS):
+        rows += len(numbers(arrays, fields, rows))
+    if not rows:
+        raise DataError(f"{fields[0].table.name} has no rows")
+    names = scalar_names([field.column for field in fields])
+    return Targets("regression", rows, names, [], np.array([rows]), reason)
+
+
+def _distinct(field: Field, task: str | None) -> dict[Any, int] | None:
+    """How often each label occurs, as it is read; None where the targets are to be read as numbers."""
+    counts: dict[Any, int] = {}
+    names = False  # whether one was no number
+    rows = 0
+    for (values,) in read([field], ROWS, [field]):
+        _refuse_missing(field, values, rows)
+        found, times = np.unique(values, return_counts=True)
+        for value, n in zip(found.tolist(), times.tolist(), strict=True):
+            if value not in counts:
+                counts[value] = 0
+                names = names or isinstance(value, bool) or (isinstance(value, str) and decimal(value) is None)
+                if task is None and field.column.kind == "number" and not names and _fraction(value):
+                    return None
+            counts[value] += n
+        rows += len(values)
+        if len(counts) > MOST:
+            raise DataError(
+                f"{field.table.name}: the target {field.column.name} has more than {MOST:,} different values, too many "
+                "for classes; if they are numbers, type  --task regression"
+            )
+        if task is None and not names and len(counts) > FEW and not _all_integers(counts):
+            return None
+    integers = names or field.column.kind != "number" or _all_integers(counts)
+    return None if task is None and not integers and 2 * len(counts) >= rows and rows else counts
+
+
+def _fraction(value: Any) -> bool:
+    number = decimal(value) if isinstance(value, str) else value
+    return number is not None and not isinstance(number, int) and not number.is_integer()
+
+
+def _all_integers(values: dict[Any, int]) -> bool:
+    return all(is_integer(value) if isinstance(value, str) else isinstance(value, int) for value in values)
+
+
+def _refuse_missing(field: Field, values: Array, start: int) -> None:
+    """Raise for a label that is NaN or empty; in a column of numbers, also NA and nan."""
+    if values.dtype.kind == "f":
+        missing = np.isnan(values)
+    elif values.dtype.kind in "UT":
+        missing = values == ""
+        if field.column.kind == "number":
+            missing |= (values == "NA") | (values == "nan") | (values == "NaN")
+    else:
+        return
+    if missing.any():
+        raise DataError(
+            f"{field.table.name}, row {start + int(missing.argmax()) + 1:,}: the target {field.column.name} is "
+            "missing; leave the row out, or write the label"
+        )
+
+
+def _classification(field: Field, counts: dict[Any, int], task: str | None) -> Targets:
+    where, rows = f"{field.table.name}: the target {field.column.name}", sum(counts.values())
+    if not rows:
+        raise DataError(f"{field.table.name} has no rows")
+    kind = _kind(field, counts)
+    totals: dict[Any, int] = {}
+    for value, n in counts.items():
+        label = as_class(value, kind)
+        if label is None:
+            raise DataError(f"{where} has the value {value!r}, and classes are text, integers or booleans")
+        totals[label] = totals.get(label, 0) + n
+    if len(totals) == 1:
+        raise DataError(f"{where} has one class only, {next(iter(totals))!r}; there is nothing to tell apart")
+    classes = sorted(totals)
+    said = {int: "integers", bool: "true or false", str: "text"}[kind]
+    reason = "as asked" if task else f"since the target is {said}"
+    return Targets("classification", rows, [field.column.name], classes, np.array([totals[c] for c in classes]), reason)
+
+
+def _kind(field: Field, values: dict[Any, int]) -> type:
+    """int, bool or str: what the labels are; text of a column of numbers or booleans is read."""
+    first = next(iter(values))
+    if not isinstance(first, str) or field.column.kind == "text":
+        return str if isinstance(first, str) else bool if isinstance(first, bool) else int
+    return next((kind for kind in (int, bool) if all(as_class(value, kind) is not None for value in values)), str)

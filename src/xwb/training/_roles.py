@@ -1,0 +1,240 @@
+"""Which column is what: features, target, weights, groups; and how columns of several tables are read side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core import Array, DataError, OptionError, unknown
+from ..data import ArrayTable, Column, Table, open_table
+
+SHOWN = 8  # names in a message, unless they are what to type
+
+
+class Field(NamedTuple):
+    """One column, and the table that it is in."""
+
+    table: Table
+    column: Column
+
+
+class Roles(NamedTuple):
+    """The columns that are used."""
+
+    features: tuple[Field, ...]
+    target: tuple[Field, ...]
+    weights: Field | None
+    groups: Field | None
+
+
+def as_table(source: Any, name: str) -> Table:
+    """A path, several, a table, or an array, which becomes the column ``name``."""
+    if hasattr(source, "blocks") and hasattr(source, "columns"):
+        table: Table = source
+        return table
+    if _is_path(source) or (isinstance(source, list | tuple) and source and all(map(_is_path, source))):
+        return open_table(source)
+    return ArrayTable({name: np.asarray(source)}, f"the array {name}")
+
+
+def find_roles(table: Table, target: Any, features: Any, weights: Any, groups: Any) -> Roles:
+    """The columns for each role; what is no column of ``table`` is a ``.npy`` file or an array beside it.
+
+    Raises:
+        DataError: a column is not there, is text where numbers are needed, has two roles, or a choice must be made.
+    """
+    beside = _fields(table, target, "y", "--target")
+    single = {"--weights": _fields(table, weights, "weights", "--weights") if weights is not None else ()}
+    single["--groups"] = _fields(table, groups, "groups", "--groups") if groups is not None else ()
+    for option, found in single.items():
+        if len(found) > 1 or any(field.column.width is not None for field in found):
+            raise DataError(f"{option} takes one column with a value per row")
+    if any(field.column.kind != "number" for field in single["--weights"]):
+        raise DataError(f"--weights: the column {single['--weights'][0].column.name} holds no numbers")
+    taken = {field.column.name for field in (*beside, *sum(single.values(), ())) if field.table is table}
+    chosen = _default_features(table, taken) if features is None else _named_features(table, features, taken)
+    return Roles(chosen, beside, *((found or (None,))[0] for found in single.values()))
+
+
+def matched(table: Table, columns: Sequence[Column]) -> tuple[Field, ...]:
+    """The columns of ``table`` that have the names and widths of ``columns``, in their order.
+
+    Where each has one matrix, the names need not be the same.
+
+    Raises:
+        DataError: one is missing, has another width, or several could be meant.
+    """
+    there = {column.name: column for column in table.columns}
+    if len(columns) == 1 and columns[0].width is not None and columns[0].name not in there:
+        fitting = [column for column in table.columns if column.width == columns[0].width and column.kind != "text"]
+        if len(fitting) > 1:
+            raise DataError(
+                f"{table.name}: {listed([column.name for column in fitting])} all have the width {columns[0].width}; "
+                f"give the name {columns[0].name} to the one that is meant"
+            )
+        if fitting:
+            return (Field(table, fitting[0]),)
+    missing = [column.name for column in columns if column.name not in there]
+    if missing:
+        raise DataError(
+            f"{table.name} lacks {listed(missing)}, which the features need; its columns: {listed(list(there))}"
+        )
+    for column in columns:
+        found = there[column.name]
+        if found.width != column.width or found.kind == "text":
+            raise DataError(f"{table.name}: {column.name} is {_said(found)}, and the features need {_said(column)}")
+    return tuple(Field(table, there[column.name]) for column in columns)
+
+
+def matched_targets(table: Table, columns: Sequence[Column]) -> tuple[Field, ...]:
+    """The target's columns in a test table, by name and width; the labels themselves are checked later.
+
+    Raises:
+        DataError: one is missing, or has another width.
+    """
+    fields = tuple(Field(table, _column(table, column.name, "--test")) for column in columns)
+    for field, column in zip(fields, columns, strict=True):
+        if field.column.width != column.width:
+            raise DataError(f"--test: {column.name} is {_said(field.column)}, and the target is {_said(column)}")
+    return fields
+
+
+def feature_blocks(table: Table, columns: Sequence[Column], rows: int) -> Iterator[Array]:
+    """The features of a model from another table, raw, (n, D) float64, ``rows`` at a time; any order in the file.
+
+    Raises:
+        DataError: as `matched` does.
+    """
+    fields = matched(table, columns)
+    return (stacked(arrays).astype(np.float64) for arrays in read(fields, rows))
+
+
+def read(fields: Sequence[Field], rows: int, as_text: Sequence[Field] = ()) -> Iterator[list[Array]]:
+    """The columns side by side, ``rows`` rows at a time, whatever tables they are in; views as `Table.blocks` gives.
+
+    Raises:
+        DataError: the tables have different numbers of rows.
+    """
+    tables = {id(field.table): field.table for field in fields}
+    readers = []
+    for key, table in tables.items():
+        names = dict.fromkeys(field.column.name for field in fields if id(field.table) == key)
+        texts = {field.column.name for field in as_text if id(field.table) == key}
+        readers.append(table.blocks(list(names), rows, texts))
+    start = 0
+    for blocks in zip_longest(*readers):
+        sizes = [0 if block is None else len(next(iter(block.values()))) for block in blocks]
+        if len(set(sizes)) > 1:
+            said = [f"{table.name} has {start + size:,}" for table, size in zip(tables.values(), sizes, strict=True)]
+            at_least = " or more" if max(sizes) == rows else ""
+            raise DataError(f"features and targets have different numbers of rows: {' and '.join(said)}{at_least}")
+        by_table = dict(zip(tables, blocks, strict=True))
+        yield [by_table[id(field.table)][field.column.name] for field in fields]
+        start += sizes[0]
+
+
+def stacked(arrays: Sequence[Array]) -> Array:
+    """Columns (n,) and (n, width) as one array (n, D), of their own dtype where they share it, else float64."""
+    if len(arrays) == 1 and arrays[0].ndim == 2:
+        return arrays[0]
+    dtypes = {array.dtype for array in arrays}
+    wide = [array.reshape(len(array), -1) if array.ndim == 1 else array for array in arrays]
+    out = np.empty((len(wide[0]), sum(a.shape[1] for a in wide)), dtypes.pop() if len(dtypes) == 1 else np.float64)
+    at = 0
+    for array in wide:
+        out[:, at : at + array.shape[1]] = array
+        at += array.shape[1]
+    return out
+
+
+def scalar_names(columns: Sequence[Column]) -> list[str]:
+    """A name for each number of a row: that of the column, or ``name[i]`` in a matrix."""
+    names: list[str] = []
+    for name, _, width in columns:
+        names += [name] if width is None else [f"{name}[{i}]" for i in range(width)]
+    return names
+
+
+def listed(names: Sequence[Any], shown: int = SHOWN) -> str:
+    """``"a, b, c, … and 12 more"``."""
+    rest = len(names) - shown
+    text = ", ".join(map(str, names[:shown] if rest > 1 else names)) or "none"
+    return f"{text}, … and {rest} more" if rest > 1 else text
+
+
+def _is_path(one: Any) -> bool:
+    return isinstance(one, str | os.PathLike)
+
+
+def _fields(table: Table, spec: Any, name: str, option: str) -> tuple[Field, ...]:
+    there = {column.name for column in table.columns}
+    if isinstance(spec, str) and (spec in there or not spec.lower().endswith(".npy")):
+        spec = [spec]
+    if isinstance(spec, list | tuple) and spec and all(isinstance(one, str) for one in spec):
+        return tuple(Field(table, _column(table, one, option)) for one in spec)
+    other = as_table(spec, name)
+    if len(other.columns) != 1:
+        raise DataError(f"{option} takes a column, a .npy file or an array; {other.name} has columns of its own")
+    if other.rows is not None and table.rows is not None and other.rows != table.rows:
+        raise DataError(f"{option}: {other.name} has {other.rows:,} rows, and {table.name} has {table.rows:,}")
+    return (Field(other, other.columns[0]),)
+
+
+def _column(table: Table, name: str, option: str) -> Column:
+    for column in table.columns:
+        if column.name == name:
+            return column
+    refused = getattr(table, "refused", {})
+    if name in refused:
+        raise DataError(f"{option}: {name!r} of {table.name} cannot be read as a column: {refused[name]}")
+    known = [column.name for column in table.columns]
+    raise DataError(
+        f"{option}: {table.name} has no column {name!r}{unknown(name, known)}; its columns: {listed(known)}"
+    )
+
+
+def _default_features(table: Table, taken: set[str]) -> tuple[Field, ...]:
+    rest = [column for column in table.columns if column.name not in taken]
+    _refuse_text(table, rest)
+    matrices = [f"{column.name} (width {column.width})" for column in rest if column.width is not None]
+    if len(matrices) > 1:
+        first = next(column.name for column in rest if column.width is not None)
+        raise DataError(
+            f"{table.name} has several matrices that could be the features: {listed(matrices)}; "
+            f"choose, for instance  --features {first}"
+        )
+    return _some(table, rest)
+
+
+def _named_features(table: Table, names: Any, taken: set[str]) -> tuple[Field, ...]:
+    names = [names] if isinstance(names, str) else list(names)
+    columns = [_column(table, name, "--features") for name in names]
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(f"--features names {name!r} twice")
+        if name in taken:
+            raise OptionError(f"--features names {name!r}, which is the target, the weights or the groups")
+    _refuse_text(table, columns)
+    return _some(table, columns)
+
+
+def _refuse_text(table: Table, columns: Sequence[Column]) -> None:
+    texts = [column.name for column in columns if column.kind == "text"]
+    if texts:
+        rest = ",".join(column.name for column in columns if column.kind != "text")
+        line = f"leave {'it' if len(texts) == 1 else 'them'} out:  --features {rest}" if rest else "no column is left"
+        raise DataError(f"{table.name}: features are numbers, and {listed(texts)} hold text; {line}")
+
+
+def _some(table: Table, columns: Sequence[Column]) -> tuple[Field, ...]:
+    if not sum(1 if column.width is None else column.width for column in columns):
+        raise DataError(f"{table.name} has no column left for the features")
+    return tuple(Field(table, column) for column in columns)
+
+
+def _said(column: Column) -> str:
+    return f"a {column.kind}" if column.width is None else f"a matrix of width {column.width}"
