@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ._output import say
+from ._output import pour, say
 from ._predictions import SUFFIXES, CsvLines, JsonLines, Lines, NpyFile
 
 if TYPE_CHECKING:
@@ -60,9 +59,9 @@ def _rows(run: Run, files: tuple[Path, ...], out: Path | None, proba: bool) -> N
     scores = _scores(model, files)
     if out is None:
         lines = CsvLines(model, proba)
-        sys.stdout.write(lines.head if proba else "")
-        for block in scores:
-            sys.stdout.write(lines.block(block))
+        read = pour(lines.head if proba else "")
+        while read and (block := next(scores, None)) is not None:
+            read = pour(lines.block(block))
         return
     if any(file.exists() and out.exists() and os.path.samefile(file, out) for file in files):
         raise click.UsageError(f"--out {out} is the file that is read; give it another name")

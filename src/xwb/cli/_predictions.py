@@ -31,8 +31,8 @@ class Lines(Protocol):
 def quoted(cell: str, delimiter: str) -> str:
     """As the csv module writes and reads it: with quotes where it needs them."""
     line = io.StringIO()
-    csv.writer(line, delimiter=delimiter, lineterminator="").writerow([cell])
-    return line.getvalue()
+    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow([cell])  # quotes what is in its line end
+    return line.getvalue().removesuffix("\r\n")
 
 
 class CsvLines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from ._model_columns import shortened
 Class = int | str | bool
 MOST = 1000  # unknown labels that are counted; more are no labels but numbers
 WORDS = {"true": 1, "false": 0}
+PADDED = re.compile(r"[+-]?0[0-9]")  # 007 is a name, not a number
 
 
 class ClassCodes:
@@ -27,7 +29,7 @@ class ClassCodes:
         self._classes = list(classes)
         self._texts = {one: code for code, one in enumerate(classes) if isinstance(one, str)}
         values = [_number(one) for one in classes]
-        times = Counter(values)  # "3" and "03" are two classes that a number cannot tell apart
+        times = Counter(values)  # "3" and "3.0" are two classes that a number cannot tell apart
         self._numbers = {value: code for code, value in enumerate(values) if value is not None and times[value] == 1}
         self._booleans = any(isinstance(one, bool) for one in classes)
         self._unknown: Counter[str] = Counter()
@@ -88,7 +90,7 @@ def _number(value: Class | float) -> int | float | None:
     """An integer where it is one, whatever its size; None for text that is no finite number."""
     if isinstance(value, str):
         text = value.strip()
-        if "_" in text or not text.isascii():  # Python's own 1_000
+        if "_" in text or not text.isascii() or PADDED.match(text):  # the first is Python's own 1_000
             return None
         try:
             return int(text)

@@ -41,9 +41,9 @@ def evaluate(
         DataError: columns are missing or do not fit, labels that no class has, targets that are not finite.
         OptionError: the target or the weights are features of the model.
     """
+    features = set(matched(model.columns, table))
     truth = _Truth(model, labels or table, [labels.columns[0].name] if labels else list(target))
     named = [*([] if labels else truth.names), *([weights] if weights else [])]
-    features = set(matched(model.columns, table))
     for name in named:
         if name in features:
             raise OptionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from ._model_checks import ACTIVATIONS, check_arrays, check_words
 from ._model_columns import assembled, feature_name, matched
 from ._model_file import metadata_of, settings_of
 
-BLOCK = 1 << 24  # bytes of the widest float64 array of a block
+BLOCK = 1 << 21  # bytes of the widest float64 array of a block; as text it takes ten times as many
 
 
 class Model:
@@ -72,7 +73,7 @@ class Model:
 
     @property
     def block_rows(self) -> int:
-        """Rows that are worth reading at a time, a few megabytes of them."""
+        """Rows that are worth reading at a time, two megabytes of them."""
         return max(1, BLOCK // (8 * max(self.sizes)))
 
     def scores(self, X: Any, *, where: str = "", first: int = 0) -> Array:
@@ -238,6 +239,7 @@ def _row(where: str, n: int) -> str:
 def _class_values(classes: Sequence[Class]) -> Array:
     """The classes as an array, (K,), never of objects."""
     if isinstance(classes[0], str):
-        return np.array(classes, np.dtypes.StringDType())
+        with contextlib.suppress(UnicodeEncodeError):  # a .npy file may hold half a character
+            return np.array(classes, np.dtypes.StringDType())
     values = np.array(classes)  # of integers beyond int64 it would be of objects, or unsigned
     return values if values.dtype in (np.bool_, np.int64) else np.array([str(one) for one in classes])
