@@ -74,7 +74,7 @@ class Model:
     @property
     def block_rows(self) -> int:
         """Rows that are worth reading at a time, two megabytes of them."""
-        return max(1, BLOCK // (8 * max(self.sizes)))
+        return max(16, BLOCK // (8 * max(self.sizes)))
 
     def scores(self, X: Any, *, where: str = "", first: int = 0) -> Array:
         """Shape (n, K), in the parameters' dtype: logits, what a hinge compares, or predictions of targets.
