@@ -12,6 +12,7 @@ import pytest
 from test_report import Page
 from xwb import RunError
 from xwb.reports import render_fit_report, write_fit_report
+from xwb.reports._fit_numbers import power_of_ten, small
 from xwb.runs import Run
 from xwb.training._metrics import ClassificationMetrics
 from xwb.training._regression_metrics import RegressionMetrics
@@ -247,9 +248,10 @@ def test_the_page_shows_the_run(tmp_path, name):
     value = f"{result['r2']:.4f} R²" if "r2" in result else f"{100 * result['accuracy']:.1f} % accuracy"
     assert f"{value} on {result['rows']:,} {SPOKEN.get(part, part)} rows" in seen
     gap = record["fit"]["gap"]
-    assert ("of the optimum." in seen) == (gap is not None)
-    if gap is not None:
-        assert f"within {'0' if gap == 0 else SMALL[gap]} of the optimum" in seen
+    assert ("within " in seen) == bool(gap)
+    assert ("which is its optimum" in seen) == (gap == 0)
+    if gap:
+        assert f"within {SMALL[gap]} of the optimum" in seen
     assert ("was not finished" in seen) == (record["status"] != "finished")
     assert record["data"]["fingerprint"] in seen
     assert ("Heads that were tried" in seen) == (record["sweep"] is not None)
@@ -313,6 +315,19 @@ def test_long_runs_are_thinned(tmp_path):
     record, _ = hinge()
     page = render_fit_report(write_run(tmp_path / "run", record, descent(20_000, 1e-9)))
     assert len(page) < 100_000
+
+
+def test_a_fit_solved_at_once_has_no_curve(tmp_path):
+    page = render_fit_report(write_run(tmp_path / "run", *regression()))
+    assert Page(page).count("svg") == 0
+    assert "No evaluation was measurably above the optimum." in page
+
+
+def test_ticks_are_powers():
+    assert [power_of_ten(label) for label in ("1e-05", "0.0001", "0.001", "1", "2e-05", "1e+06")] == [
+        "10⁻⁵", "10⁻⁴", "0.001", "1", "2e-05", "10⁶"
+    ]  # fmt: skip
+    assert [small(x) for x in (1.24e-5, 0, None, 31.0)] == ["1.2e-5", "0", "–", "3.1e1"]
 
 
 def test_many_classes_are_cut_at_the_lowest_recall(tmp_path):

@@ -17,6 +17,7 @@ from ._fit_curves import convergence, sweep
 from ._fit_metrics import PARTS, SPOKEN, calibration, confusion, decisive, each, main_metric, metrics_table
 from ._fit_numbers import bytes_said, digits, seconds, small
 
+LONG = 60  # letters of a name
 NAMES_SHOWN = 12  # of features, and of classes with their counts
 LOSSES = {
     "softmax": "softmax cross-entropy",
@@ -81,7 +82,11 @@ def _target(target: Any, names: Sequence[str]) -> str:
     """What is predicted, short enough for a heading."""
     words = [target] if isinstance(target, str) else list(target or names)
     text = ", ".join(map(str, words))
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return _short(text)
+
+
+def _short(name: Any) -> str:
+    return str(name) if len(str(name)) <= LONG else f"{str(name)[: LONG - 1]}…"
 
 
 def _model(record: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -102,6 +107,8 @@ def _verdict(record: Mapping[str, Any]) -> str:
     if part == "train":
         said += "No rows were held out, so nothing is known of others. "
     fit = record["fit"]
+    if fit.get("gap") == 0:
+        return said + f"The objective is {digits(fit['objective'])}, which is its optimum."
     if fit.get("gap") is not None:
         return said + f"The objective is {digits(fit['objective'])}, within {small(fit['gap'])} of the optimum."
     return said + f"The objective is {digits(fit['objective'])}, without a bound for how far it is from the least one."
@@ -137,8 +144,8 @@ def _provenance(record: Mapping[str, Any], names: Sequence[str]) -> str:
         ("data", escape(_few(sources))),
         ("rows", f"{data['rows']:,}: {escape(split)}" + (", read in blocks" if data.get("streamed") else "")),
         ("features", escape(f"{data['features']:,}: {_few(data.get('feature_names') or [], data['features'])}")),
-        (data["task"], escape(_few(names))),
-        *((f"classes of {part}", escape(_counts(names, n))) for part, n in (data.get("class_counts") or {}).items()),
+        ("classes" if data.get("classes") else "targets", escape(_few(names))),
+        *((f"classes, {part}", escape(_counts(names, n))) for part, n in (data.get("class_counts") or {}).items()),
         ("fingerprint", f"<code>{escape(str(data.get('fingerprint', '')))}</code>"),
         ("notes", "<br>".join(escape(str(note)) for note in data.get("notes") or [])),
         ("options", escape(", ".join(f"{name} {_said(value)}" for name, value in options.items()))),
@@ -154,7 +161,7 @@ def _provenance(record: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _few(names: Sequence[Any], total: int | None = None) -> str:
     """``a, b, c, … and 12 more``."""
-    shown = [str(name) for name in names[:NAMES_SHOWN]]
+    shown = [_short(name) for name in names[:NAMES_SHOWN]]
     rest = (len(names) if total is None else total) - len(shown)
     return ", ".join(shown) + (f", … and {rest:,} more" if rest > 0 and shown else "")
 
@@ -162,12 +169,12 @@ def _few(names: Sequence[Any], total: int | None = None) -> str:
 def _counts(names: Sequence[str], counts: Sequence[float]) -> str:
     if len(counts) > NAMES_SHOWN or len(counts) != len(names):
         return f"{min(counts, default=0):,} to {max(counts, default=0):,} rows each"
-    return ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
+    return ", ".join(f"{_short(name)} {count:,}" for name, count in zip(names, counts, strict=True))
 
 
 def _said(value: Any) -> str:
     if value is None or value in ((), []):
         return "none"
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
+        return ", ".join(map(str, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

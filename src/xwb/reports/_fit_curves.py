@@ -30,8 +30,9 @@ def convergence(record: Mapping[str, Any], lines: Lines) -> list[str]:
     figures, key = _descent(record["fit"], lines, unit)
     figures += _validation(lines, unit)
     which = " of the chosen head" if chosen is not None else ""
-    charts = ['<div class="charts">', *figures, "</div>"] if figures else []
-    return [*charts, f"<figcaption>{key} By {unit}{which}.</figcaption>"]
+    if not figures:
+        return [f"<p>{key}</p>"]
+    return ['<div class="charts">', *figures, "</div>", f"<figcaption>{key} By {unit}{which}.</figcaption>"]
 
 
 def _thinned(lines: Lines) -> Lines:
@@ -50,7 +51,7 @@ def _descent(fit: Mapping[str, Any], lines: Lines, unit: str) -> tuple[list[str]
         chart = line_chart(
             "descent", "Objective", said, _steps(steps), _log(values), unit, "objective", steps, curves
         )  # fmt: skip
-        return [f"<figure>{chart}</figure>"], '<span class="key validation"></span> objective.'
+        return [f"<figure>{chart}</figure>"], "The objective, and how good the model was."
     least = fit["objective"] - fit["gap"]  # no objective is below it
     curves = []
     for name, style, pairs in (

@@ -103,8 +103,8 @@ def confusion(metrics: Metrics, names: Sequence[str]) -> list[str]:
         return []
     return [
         confusion_table(counts, [_name(names, code) for code in range(len(counts))]),
-        f"<figcaption>Each row is what the {SPOKEN[part]} rows are, each column what the model said. Recall is the share of a "
-        "row on the diagonal.</figcaption>",
+        f"<figcaption>Each row is what the {SPOKEN[part]} rows are, each column what the model said. Recall is the "
+        "share of a row on the diagonal.</figcaption>",
     ]
 
 
@@ -115,7 +115,7 @@ def calibration(metrics: Metrics) -> list[str]:
     bins = found.get("bins")
     if not bins:
         return []
-    axis = linear_axis(0, 1, unit=0.01, suffix=" %")
+    axis = linear_axis(0, 1)
     confidence, accuracy = ([one[name] for one in bins] for name in ("confidence", "accuracy"))
     curves = [
         Curve("as sure as right", "even", (0, 1), (0, 1)),
@@ -147,7 +147,7 @@ def calibration(metrics: Metrics) -> list[str]:
         f"<figure>{chart}</figure>",
         table(["largest probability", "rows", "mean", "right"], rows, numbers=(1, 2, 3)),
         "</div>",
-        f"<figcaption>The {SPOKEN[part]} rows by their largest probability; on the dotted line the model is right as often as "
-        f"it says. Expected calibration error {percent(found.get('expected_calibration_error'))}: the mean distance from "
-        "that line, weighted by rows.</figcaption>",
+        f"<figcaption>The {SPOKEN[part]} rows by their largest probability; on the dotted line the model is right as "
+        f"often as it says. Expected calibration error {percent(found.get('expected_calibration_error'))}: the mean "
+        "distance from that line, weighted by rows.</figcaption>",
     ]
