@@ -15,6 +15,7 @@ from .. import __version__
 from ..core import DivergedError, FormulaError, ProofError, RunError, XwbError
 from ._check import check
 from ._derive import derive
+from ._evaluate import evaluate
 from ._gallery import gallery
 from ._output import complain, drop_output, point_out, ready_output
 from ._predict import predict
@@ -39,6 +40,7 @@ def commands() -> None:
 
 commands.add_command(train)
 commands.add_command(predict)
+commands.add_command(evaluate)
 commands.add_command(derive)
 commands.add_command(check)
 commands.add_command(prove)

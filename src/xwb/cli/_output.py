@@ -22,12 +22,20 @@ def ready_output() -> None:
 
 def say(text: str) -> None:
     """Print, and go on in silence when nobody reads any more: the run folder is what the work is for."""
+    pour(f"{text}\n")
+
+
+def pour(text: str) -> bool:
+    """Print lines, for what is nothing but output: whether anybody still reads."""
     try:
-        print(text, flush=True)
+        sys.stdout.write(text)
+        sys.stdout.flush()
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
             raise
         drop_output()
+        return False
+    return True
 
 
 def others_to_stderr(alone: bool) -> contextlib.AbstractContextManager[Any]:

@@ -17,6 +17,8 @@ class Curve(NamedTuple):
     name: str
     style: str
     values: Sequence[float]
+    xs: Sequence[float] | None = None  # its own, where they are not those of the chart
+    dots: bool = False  # whether each value gets one
 
 
 class Axis(NamedTuple):
@@ -111,8 +113,11 @@ def line_chart(
         f"{escape(y_label)}</text>"
     )
     for curve in curves:
-        points = " ".join(f"{u:.1f},{v:.1f}" for u, v in map(at, xs, curve.values))
+        places = list(map(at, xs if curve.xs is None else curve.xs, curve.values))
+        points = " ".join(f"{u:.1f},{v:.1f}" for u, v in places)
         parts.append(f'<polyline class="curve {curve.style}" clip-path="url(#{identity}-clip)" points="{points}"/>')
+        for u, v in places if curve.dots else ():
+            parts.append(f'<circle class="dot {curve.style}" cx="{u:.1f}" cy="{v:.1f}" r="2.6"/>')
     if mark:
         u, v = at(mark[0], mark[1])
         parts.append(f'<line class="mark" x1="{u:.1f}" x2="{u:.1f}" y1="{TOP}" y2="{base}"/>')

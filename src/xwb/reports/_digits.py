@@ -17,6 +17,7 @@ from ..pages import facts, page, section, table
 from ..runs import Run
 from ..training import Classifier, as_features, load_digits, stratified_split
 from ._chart import Curve, line_chart, linear_axis, log_axis
+from ._matrix import confusion_table
 from ._pixels import diverging, ink
 
 MISTAKES_SHOWN = 60
@@ -151,27 +152,8 @@ def _confusion(said: Array, labels: Array) -> list[str]:
     classes = range(int(labels.max()) + 1)
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (labels, said), 1)
-    header = "".join(f'<th scope="col">{c}</th>' for c in classes)
-    body = []
-    for truth in classes:
-        total = counts[truth].sum()
-        cells = []
-        for answer, count in enumerate(counts[truth]):
-            if not count:
-                cells.append('<td class="none">0</td>')
-                continue
-            kind = "hit" if answer == truth else "miss"
-            # A single mistake is to be seen, and the text stays readable on the deepest shade.
-            shade = 0.38 * count / total if kind == "hit" else min(0.5, 0.22 + 0.07 * count)
-            cells.append(f'<td class="{kind}" style="--shade:{shade:.2f}">{count}</td>')
-        recall = _percent(counts[truth, truth] / total)
-        body.append(f'<tr><th scope="row">{truth}</th>{"".join(cells)}<td class="recall">{recall}</td></tr>')
     return [
-        '<div class="scroll" tabindex="0"><table class="matrix">',
-        f'<thead><tr><th class="corner">is \\ said</th>{header}<th class="recall">recall</th></tr></thead>',
-        "<tbody>",
-        *body,
-        "</tbody></table></div>",
+        confusion_table(counts.tolist(), list(map(str, classes))),
         "<figcaption>Each row is what the images are, each column what the model said. Recall is the share of a row on "
         "the diagonal.</figcaption>",
     ]

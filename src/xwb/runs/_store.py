@@ -11,14 +11,28 @@ import errno
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..core import RunError
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Make ``path`` hold ``data``: all of it, or, on an error, what it held before.
+
+    Raises:
+        RunError: as `replacing`.
+    """
+    with replacing(path) as file:
+        _write_all(file, data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which becomes ``path`` at the end; whatever the body raises, ``path`` stays as it was.
+
+    The file can be read and sought in too; the body's `OSError` is taken for one of its writes.
 
     Raises:
         RunError: the disk is full, the folder is missing or read-only, and so on; the `OSError` is its cause. If only
@@ -28,8 +42,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     place = Path(os.path.realpath(path))  # a link stays, and what it points to is written
     temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb", buffering=0) as file:
-            _write_all(file, data)
+        with open(temporary, "x+b") as file:
+            yield file
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, place)
         _flush_folder(place.parent)

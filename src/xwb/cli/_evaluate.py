@@ -1,0 +1,78 @@
+"""``xwb evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ._output import say
+
+if TYPE_CHECKING:
+    from ..data import Table
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("files", type=click.Path(path_type=Path), metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--target",
+    metavar="COLUMN|LABELS.npy",
+    help="The column with the labels, or a file of them, one a row (default: the column it was trained with); several "
+    "targets are COLUMN,COLUMN.",
+)
+@click.option("--weights", metavar="COLUMN", help="The column with the weight of each row.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead; it has classes by their position.")
+def evaluate(run: Path, files: tuple[Path, ...], target: str | None, weights: str | None, as_json: bool) -> None:
+    """Measure the model of a run on rows with labels.
+
+    FILE is as for predict. A label is the class that has its value: 3, 3.0 and the text "3" are the same class; a label
+    that the model does not know is an error.
+    """
+    from ..core import RunError
+    from ..data import open_table
+    from ..runs import Run
+    from ..training import Model, metric_lines
+    from ..training import evaluate as evaluate_model
+
+    opened = Run.open(run)
+    if opened.record.get("job") != "fit":
+        raise RunError(f"{run} is no run with a model of rows; evaluate reads runs of  xwb fit")
+    model = Model.load(opened)
+    table = open_table(files[0] if len(files) == 1 else files)
+    names, labels = _target(table, target, opened.record, model.targets)
+    result = evaluate_model(model, table, names, labels=labels, weights=weights)
+    if as_json:
+        say(json.dumps(result, indent=2))
+    else:
+        say("\n".join(metric_lines(result, [str(one) for one in model.classes or model.targets])))
+
+
+def _target(
+    table: Table, given: str | None, record: dict[str, Any], targets: list[str]
+) -> tuple[list[str], Table | None]:
+    """The columns of the table, or the table of labels, that the command line or else the run names."""
+    from ..core import OptionError
+    from ..data import SUFFIXES, open_table
+
+    there = {column.name for column in table.columns}
+    trained = record.get("options", {}).get("target")
+    wanted = given if given is not None else trained
+    if not isinstance(wanted, str):
+        return list(wanted or targets), None
+    if wanted in there:
+        return [wanted], None
+    if wanted.lower().endswith(tuple(SUFFIXES)):
+        if given is None:
+            raise OptionError(
+                f"the run was trained with the labels in {wanted}, which are not those of {table.name}; "
+                "type  --target LABELS.npy  or  --target COLUMN"
+            )
+        labels = open_table(given or "")
+        if len(labels.columns) != 1:
+            raise OptionError(f"--target {given} has {len(labels.columns)} columns, and a file of labels has one")
+        return [], labels
+    several = [name.strip() for name in wanted.split(",")]
+    return (several if set(several) <= there else [wanted]), None

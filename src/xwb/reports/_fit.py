@@ -1,0 +1,180 @@
+"""The report of a run of ``xwb fit``, from its folder alone."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ..core import RunError
+from ..pages import facts, page, section
+from ..runs import Run
+from ._fit_curves import convergence, sweep
+from ._fit_metrics import PARTS, SPOKEN, calibration, confusion, decisive, each, main_metric, metrics_table
+from ._fit_numbers import bytes_said, digits, seconds, small
+
+LONG = 60  # letters of a name
+NAMES_SHOWN = 12  # of features, and of classes with their counts
+LOSSES = {
+    "softmax": "softmax cross-entropy",
+    "squared_hinge": "the squared multiclass hinge",
+    "hinge": "the multiclass hinge",
+    "squared_error": "squared error",
+}
+
+
+def write_fit_report(run: Run | str | os.PathLike[str]) -> Path:
+    """Write ``report.html`` of a run of ``xwb fit`` and return its path.
+
+    Raises:
+        RunError: the folder is no run of this job with results, or it cannot be written.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    run.save_report(render_fit_report(run))
+    return run.report_path
+
+
+def render_fit_report(run: Run) -> str:
+    """The page as text, from ``run.json`` and ``metrics.jsonl``.
+
+    Raises:
+        RunError: as `write_fit_report`.
+    """
+    record = run.record
+    if record.get("job") != "fit" or "metrics" not in record:
+        raise RunError(f"{run.path} has no results to report; its status is {record.get('status')!r}")
+    try:
+        return _page(record, run.metrics())
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{run.record_path} cannot be reported: {type(error).__name__} {error}") from error
+
+
+def _page(record: Mapping[str, Any], lines: Sequence[dict[str, Any]]) -> str:
+    data, options = record["data"], record["options"]
+    names = [str(one) for one in data.get("classes") or data.get("targets") or []]
+    title = f"{_target(options['target'], names)} from {data['features']:,} feature{'s' * (data['features'] != 1)}"
+    body = [f"<h1>{escape(title)}</h1>", f"<p>{escape(_model(record, names))}</p>"]
+    if record["status"] != "finished":
+        body.append(
+            f'<p class="notice">The fit was not finished; its status is {escape(str(record["status"]))}. '
+            "The model is the best that was reached.</p>"
+        )
+    body += [f'<p class="verdict">{_verdict(record)}</p>', _headline(record)]
+    parts = [
+        ("Training" if record["fit"].get("gap") is None else "The way to the optimum", convergence(record, lines)),
+        ("Heads that were tried", sweep(record)),
+        ("How good it is", metrics_table(record["metrics"])),
+        ("Confusion", confusion(record["metrics"], names)),
+        (f"Each {'class' if data.get('classes') else 'target'}", each(record["metrics"], names)),
+        ("Calibration", calibration(record["metrics"])),
+        ("How it was made", [_provenance(record, names)]),
+    ]
+    body += [section(heading, *content) for heading, content in parts if content]
+    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    return page(f"{title} · xwb", body, style)
+
+
+def _target(target: Any, names: Sequence[str]) -> str:
+    """What is predicted, short enough for a heading."""
+    words = [target] if isinstance(target, str) else list(target or names)
+    text = ", ".join(map(str, words))
+    return _short(text)
+
+
+def _short(name: Any) -> str:
+    return str(name) if len(str(name)) <= LONG else f"{str(name)[: LONG - 1]}…"
+
+
+def _model(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    data, options = record["data"], record["options"]
+    hidden = list(options.get("hidden") or [])
+    sizes = "–".join(map(str, [data["features"], *hidden, len(names)]))
+    kind = f"{sizes} {options.get('activation', 'relu')} network" if hidden else f"linear head, {sizes}"
+    loss = LOSSES.get(options["loss"], str(options["loss"]))
+    rows = data["parts"].get("train", data["rows"])
+    return f"A {kind}, trained with {loss} on {rows:,} rows of {data['rows']:,}."
+
+
+def _verdict(record: Mapping[str, Any]) -> str:
+    part = decisive(record["metrics"])
+    name, value, _ = main_metric(record["metrics"][part])
+    rows = record["metrics"][part]["rows"]
+    said = f"<b>{escape(value)}</b> {escape(name)} on {rows:,} {SPOKEN[part]} rows. "
+    if part == "train":
+        said += "No rows were held out, so nothing is known of others. "
+    fit = record["fit"]
+    if fit.get("gap") == 0:
+        return said + f"The objective is {digits(fit['objective'])}, which is its optimum."
+    if fit.get("gap") is not None:
+        return said + f"The objective is {digits(fit['objective'])}, within {small(fit['gap'])} of the optimum."
+    return said + f"The objective is {digits(fit['objective'])}, without a bound for how far it is from the least one."
+
+
+def _headline(record: Mapping[str, Any]) -> str:
+    fit = record["fit"]
+    pairs = []
+    for part in reversed(PARTS):
+        if part in record["metrics"]:
+            name, value, _ = main_metric(record["metrics"][part])
+            pairs.append((f"{SPOKEN[part]} {name}", escape(value)))
+    pairs.append(("objective", digits(fit["objective"])))
+    if fit.get("gap") is not None:
+        pairs.append(("gap to the optimum", small(fit["gap"])))
+    elif fit.get("gradient_norm") is not None:
+        pairs.append(("gradient norm", small(fit["gradient_norm"])))
+    if fit.get("evaluations") is not None:
+        pairs.append(("evaluations", f"{fit['evaluations']:,}"))
+    pairs.append(("time", seconds(fit["seconds"])))
+    return facts(pairs, "numbers")
+
+
+def _provenance(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    data, fit, options = record["data"], record["fit"], record["options"]
+    command = shlex.join(record["command"]) if record.get("command") else "from Python"
+    sources = data["source"] if isinstance(data["source"], list) else [data["source"]]
+    split = ", ".join(f"{part} {count:,}" for part, count in data["parts"].items() if count)
+    solver = ", ".join(str(fit[name]) for name in ("solver", "why") if fit.get(name))
+    stopped = f"{fit['stopped']}" if fit.get("stopped") else ""
+    pairs = [
+        ("command", f"<code>{escape(command)}</code>"),
+        ("data", escape(_few(sources))),
+        ("rows", f"{data['rows']:,}: {escape(split)}" + (", read in blocks" if data.get("streamed") else "")),
+        ("features", escape(f"{data['features']:,}: {_few(data.get('feature_names') or [], data['features'])}")),
+        ("classes" if data.get("classes") else "targets", escape(_few(names))),
+        *((f"classes, {part}", escape(_counts(names, n))) for part, n in (data.get("class_counts") or {}).items()),
+        ("fingerprint", f"<code>{escape(str(data.get('fingerprint', '')))}</code>"),
+        ("notes", "<br>".join(escape(str(note)) for note in data.get("notes") or [])),
+        ("options", escape(", ".join(f"{name} {_said(value)}" for name, value in options.items()))),
+        ("solver", escape(solver)),
+        ("stopped", escape(stopped)),
+        ("memory at most", bytes_said(fit.get("peak_memory"))),
+        ("started", escape(str(record.get("started", "")))),
+        ("versions", escape(", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()))),
+        ("platform", escape(str(record.get("platform", "")))),
+    ]
+    return facts((name, value) for name, value in pairs if value)
+
+
+def _few(names: Sequence[Any], total: int | None = None) -> str:
+    """``a, b, c, … and 12 more``."""
+    shown = [_short(name) for name in names[:NAMES_SHOWN]]
+    rest = (len(names) if total is None else total) - len(shown)
+    return ", ".join(shown) + (f", … and {rest:,} more" if rest > 0 and shown else "")
+
+
+def _counts(names: Sequence[str], counts: Sequence[float]) -> str:
+    if len(counts) > NAMES_SHOWN or len(counts) != len(names):
+        return f"{min(counts, default=0):,} to {max(counts, default=0):,} rows each"
+    return ", ".join(f"{_short(name)} {count:,}" for name, count in zip(names, counts, strict=True))
+
+
+def _said(value: Any) -> str:
+    if value is None or value in ((), []):
+        return "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
