@@ -65,7 +65,7 @@ def _gram(objective: Objective, head: Head, every: int) -> tuple[Array, float]:
         c = weight * _curvature(objective, product(X, W) + b, rows.y[chosen])
         curvatures += float(c.sum())
         total += float(weight.sum())
-        X *= np.sqrt(c).astype(np.float32)[:, None]
+        X = X * np.sqrt(c).astype(np.float32)[:, None]
         gram += product(X.T, X, of_block)
     if not curvatures > 0:  # nothing is curved: any positive number does, pairs take over
         return np.zeros((D, D)), 1.0

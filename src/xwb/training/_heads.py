@@ -15,6 +15,7 @@ from ._objective import Head, Objective
 
 NOISE = 2.0**-25  # relative rounding of a float32 objective: measured, half a unit in the last place
 RENEWALS = (0, 8, 32, 128, 512, 2048)  # iterations at which the guess at the curvature is renewed
+FLAT = 0.1  # of the tolerance: how flat, beside the steepest point seen, an objective without a bound has to be
 MARGIN = 0.5  # of the tolerance that the float32 gradient has to stay below before float64 is asked
 
 
@@ -35,7 +36,7 @@ class Solved(NamedTuple):
     certificate: Certificate
     iterations: int
     evaluations: int
-    stopped: str  # "gap", "noise floor" or "limit"
+    stopped: str  # "gap", "noise floor", "limit", or where λ = 0 "flat"
 
 
 class Heads:
@@ -69,11 +70,14 @@ class Heads:
         starts = starts or [np.zeros(objective.size) for _ in l2]
         self.solvers = [LBFGS(start, noise=NOISE) for start in starts]
         self.solved: dict[int, Solved] = {}
+        self.first = 0  # the first of the heads that the last pass was for
         self._renewed = [-1] * len(self.l2)
+        self._steepest = [0.0] * len(self.l2)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Until every head is done, or ``stop`` says so; what was reached is in `solvers` at any time."""
         while left := [h for h in range(len(self.l2)) if h not in self.solved]:
+            self.first = left[0]
             for h in left:
                 self._renew(h)
             found = self.objective.evaluate([Head(self.solvers[h].point, self.l2[h]) for h in left])
@@ -94,7 +98,7 @@ class Heads:
     def _progress(self, h: int) -> Progress:
         solver, l2 = self.solvers[h], self.l2[h]
         gap = self.objective.gap(solver.gradient, l2)
-        stopped = self._stopped(solver, gap)
+        stopped = self._stopped(h, gap)
         if stopped:
             certificate = certify(self.objective, Head(solver.x, l2))
             reached = certificate.gap is not None and certificate.gap <= self.tolerance * certificate.value
@@ -106,9 +110,14 @@ class Heads:
         norm = float(np.linalg.norm(solver.gradient))
         return Progress(h, solver.evaluations, solver.value, norm, gap, stopped)
 
-    def _stopped(self, solver: LBFGS, gap: float | None) -> str:
+    def _stopped(self, h: int, gap: float | None) -> str:
+        solver, l2 = self.solvers[h], self.l2[h]
         if gap is not None and gap <= MARGIN * self.tolerance * solver.value:
             return "gap"
         if solver.stalled:
             return "noise floor"
+        norm = float(np.linalg.norm(solver.gradient))
+        self._steepest[h] = max(norm, self._steepest[h])
+        if l2 == 0 and norm <= FLAT * self.tolerance * self._steepest[h]:
+            return "flat"
         return "limit" if solver.evaluations >= self.limit else ""

@@ -68,7 +68,7 @@ class Model:
         check_arrays(self)
         self.sizes = (len(self.params[0]), *(len(b) for b in self.params[1::2]))
         self.dtype = self.params[0].dtype
-        self.net = _net(len(self.params) // 2, activation)
+        self.net = network(len(self.params) // 2, activation)
         self._values = _class_values(self.classes) if self.classes else None
 
     @property
@@ -226,7 +226,8 @@ class Model:
             raise RunError(f"{run.model_path} holds no model that this xwb reads: {error}") from error
 
 
-def _net(linears: int, activation: str) -> Chain:
+def network(linears: int, activation: str) -> Chain:
+    """``chain(linear, activation, ..., linear)`` with so many linear layers."""
     between = ACTIVATIONS[activation]
     return chain(linear, *(layer for _ in range(linears - 1) for layer in (between, linear)))
 

@@ -31,6 +31,7 @@ class Prepared:
         classes: the labels by code, sorted; empty for regression.
         targets: the name of the target, or of each of several.
         class_counts: rows of each class, by part; empty for regression.
+        weighted: whether the examples have weights of their own.
         class_weights: (K,) what ``class_weight`` multiplied the weights by, or None.
         mean, scale: (D,) float64; a feature is (x − mean)/scale.
         fingerprint: SHA-256 of the values as they were read, whatever file and blocks they came in.
@@ -46,6 +47,7 @@ class Prepared:
     classes: list[Any]
     targets: list[str]
     class_counts: dict[str, list[int]]
+    weighted: bool
     class_weights: Array | None
     mean: Array
     scale: Array
@@ -134,6 +136,7 @@ def prepare(
         classes=targets.classes,
         targets=targets.names,
         class_counts=_class_counts(data, tested, sums),
+        weighted=roles.weights is not None,
         class_weights=factors,
         mean=mean,
         scale=scale,

@@ -1,0 +1,112 @@
+"""Mini-batches: networks, and heads whose loss has kinks, stepped through factored gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core import Array, Chain, DivergedError
+from ._fit_options import FitOptions
+from ._model import network
+from ._objective import head_loss
+from ._optim import SGD, Adam
+from ._rows import Part
+
+MOMENTUM = 0.9  # of sgd
+
+
+class Epoch(NamedTuple):
+    """A network after a pass over the training rows."""
+
+    number: int
+    params: list[Array]  # stepped on by the next epoch
+    loss: float  # the mean over the pass, without the penalty
+    whole: bool
+
+
+class Trainer:
+    """Trains ``chain(linear, activation, ..., linear)``; the bias is not decayed unless it is to be penalised.
+
+    Args:
+        part: the training rows.
+        options: decided ones, with a solver of mini-batches.
+        outputs: K.
+    """
+
+    def __init__(self, part: Part, options: FitOptions, outputs: int) -> None:
+        assert options.loss is not None
+        assert options.lr is not None
+        self.part, self.options = part, options
+        self.loss = head_loss(options.loss, options.kind)
+        self.sizes = (part.features, *options.hidden, outputs)
+        self.net: Chain = network(len(self.sizes) - 1, options.activation)
+        self._rng = np.random.default_rng([options.seed, 2])
+        self.params: list[Array] = self.net.init(self.sizes, rng=self._rng)
+        if not options.hidden:
+            self.params = [np.zeros_like(array) for array in self.params]  # convex: nothing to break the symmetry of
+        self._lr = options.lr
+        of_bias = options.l2 if options.penalise_bias else 0.0
+        self._optimizers = [self._optimizer(options.l2), self._optimizer(of_bias)]
+
+    def _optimizer(self, decay: float) -> SGD | Adam:
+        if self.options.solver == "sgd":
+            return SGD(self._lr, momentum=MOMENTUM, weight_decay=decay)
+        return Adam(self._lr, weight_decay=decay)
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Epoch]:
+        """The epochs.
+
+        Raises:
+            DivergedError: the loss is no longer finite.
+        """
+        options, params = self.options, self.params
+        ours = [[p if i % 2 == side else None for i, p in enumerate(params)] for side in (0, 1)]
+        states: list[Any] = [opt.init(own) for opt, own in zip(self._optimizers, ours, strict=True)]
+        steps = max(1, options.epochs * -(-self.part.rows // options.batch))
+        step = 0
+        for number in range(1, options.epochs + 1):
+            total = weight = 0.0
+            whole = True
+            for rows in self.part.batches(options.batch, self._rng):
+                scores, back = self.net(rows.X, *params)
+                w = None if rows.weight is None else rows.weight.astype(scores.dtype)
+                y = rows.y.astype(scores.dtype) if rows.y.ndim > 1 else rows.y
+                value, back_loss = self.loss(scores, y, sample_weight=w)
+                share = float(len(rows.X)) if w is None else float(w.sum(dtype=np.float64))
+                total, weight = total + share * float(value), weight + share
+                if not np.isfinite(value):
+                    raise DivergedError(
+                        f"training diverged in epoch {number}: the loss is no longer finite; "
+                        f"try --lr below {self._lr:g}"
+                    )
+                grads = back(back_loss(), needs=self.net.params, factored=True)[1:]
+                for opt, own, state in zip(self._optimizers, ours, states, strict=True):
+                    opt.lr = self._lr * (1 - step / steps)
+                    opt.step(own, grads, state)
+                step += 1
+                if stop():
+                    whole = False
+                    break
+            yield Epoch(number, params, total / weight if weight else 0.0, whole)
+            if not whole:
+                return
+
+
+def penalty(params: list[Array], options: FitOptions) -> float:
+    """λ/2 ‖W‖² over all layers, with the biases where they are penalised."""
+    counted = params if options.penalise_bias else params[::2]
+    return options.l2 / 2 * sum(float(np.vdot(p, p.astype(np.float64))) for p in counted)
+
+
+def mean_loss(net: Chain, params: list[Array], part: Part, loss: Callable[..., Any]) -> float:
+    """The weighted mean loss over a part, summed in float64."""
+    total = 0.0
+    for rows in part.blocks():
+        X = rows.X.astype(params[0].dtype, copy=False)
+        scores = net.forward(X, *params)[0]
+        y = rows.y.astype(scores.dtype) if rows.y.ndim > 1 else rows.y
+        losses = np.asarray(loss(scores, y, reduction="none")[0], np.float64)
+        total += float(losses @ (np.ones(len(X)) if rows.weight is None else rows.weight))
+    return total / part.weight
