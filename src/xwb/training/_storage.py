@@ -37,13 +37,20 @@ class Storage:
         memory: bytes for the whole process; None for half of what the machine has available.
         scratch: the folder for the file; None for the system's.
 
+    Attributes:
+        bytes: what the parts take.
+        streamed: whether they are in a file.
+        room: bytes of the budget that are left.
+
     Raises:
         DataError: the file cannot be made, or the disk has too little room.
     """
 
     def __init__(self, layout: Layout, sizes: dict[str, int], memory: int | None, scratch: Any) -> None:
         self.bytes = layout.row_bytes * sum(sizes.values())
-        self.streamed = self.bytes + SPARE > check_memory(memory) - resident()
+        room = check_memory(memory) - resident() - SPARE - self.bytes
+        self.streamed = room < 0
+        self.room = max(0, room)
         self.file: BinaryIO | None = scratch_file(self.bytes, scratch) if self.streamed else None
         self._layout, self._sizes = layout, sizes
         self._offsets = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
