@@ -126,7 +126,7 @@ def test_targets_weights_and_a_test_table(where):
         order = np.argsort(rows)
         np.testing.assert_array_equal(rows[order], np.sort(weights))
         np.testing.assert_array_equal(np.concatenate([f[1] for f in found])[order], Y[np.argsort(weights)])
-        assert data.parts["train"].weight == found[0][2].sum()
+        np.testing.assert_allclose(data.parts["train"].weight, found[0][2].sum(), rtol=1e-15)
         tested = whole(data.parts["test"])
         np.testing.assert_array_equal(tested[1], Y[:100])
         np.testing.assert_array_equal(tested[2], np.ones(100))

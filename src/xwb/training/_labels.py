@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..core import Array, DataError, OptionError
+from ._classes import as_class, decimal, is_integer
 from ._roles import Field, listed, read, scalar_names
 
 FEW = 1000  # distinct whole floats that may be classes
 MOST = 1_000_000  # classes
 ROWS = 8192
 TASKS = ("classification", "regression")
-PADDED = re.compile(r"[+-]?0[0-9]")  # 007 is a name, not a number
-BOOLEANS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -127,43 +125,6 @@ def numbers(arrays: Sequence[Array], fields: Sequence[Field], start: int) -> Arr
             "leave the row out, or write the number"
         )
     return Y
-
-
-def as_class(value: Any, kind: type) -> Any:
-    """A value of any file as a class of the type ``kind``; None where it is none."""
-    if kind is str:
-        return value if isinstance(value, str) else str(value) if type(value) is int else None
-    if kind is bool:
-        return BOOLEANS.get(value.lower()) if isinstance(value, str) else value if isinstance(value, bool) else None
-    if isinstance(value, bool):
-        return None
-    return whole(value) if isinstance(value, str | float) else value
-
-
-def whole(value: str | float) -> int | None:
-    """The integer that a text or a float is, or None."""
-    if isinstance(value, str) and is_integer(value):
-        return int(value)
-    found = decimal(value) if isinstance(value, str) else value
-    return int(found) if found is not None and found.is_integer() else None
-
-
-def is_integer(text: str) -> bool:
-    """Whether a text is what Python writes for an integer."""
-    try:
-        return str(int(text)) == text
-    except ValueError:  # no number, or one of thousands of digits
-        return False
-
-
-def decimal(text: str) -> float | None:
-    """The number that a text is, or None; a number padded with zeros is a name, as 007."""
-    if "_" in text or not text.isascii() or PADDED.match(text):
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _regression(fields: Sequence[Field], reason: str) -> Targets:

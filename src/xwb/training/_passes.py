@@ -217,7 +217,7 @@ class Recipe(NamedTuple):
 def pack(
     source: Source, blocks: Iterator[Raw], recipe: Recipe, writers: list[Writer], fingerprint: Fingerprint
 ) -> None:
-    """The third pass, over ``blocks``: training rows to the first writer, others to the second; a test table has one."""
+    """The third pass, over ``blocks``: training rows to the first writer, the others to the second, if there is one."""
     for raw in blocks:
         fingerprint.add(raw)
         examples = recipe.rows(source, raw)

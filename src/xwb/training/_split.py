@@ -86,10 +86,11 @@ class Draw:
         return held
 
     def _take(self, code: int, n: int) -> Array:
-        drawn = self._drawn.get(code, NONE)
+        drawn = self._drawn.pop(code, NONE)
         while len(drawn) < n:
             drawn = np.concatenate([drawn, self._next(code)])
-        self._drawn[code] = drawn[n:]
+        if n < len(drawn):
+            self._drawn[code] = drawn[n:]
         return drawn[:n]
 
     def _next(self, code: int) -> Array:
