@@ -61,13 +61,19 @@ def test_each_row_is_as_likely():
     for seed in range(draws):
         mask = Draw(np.array([rows]), np.array([wanted]), seed).mask(np.zeros(rows, np.intp))
         times += mask
-        pairs += mask[0] and mask[rows - 1]
+        pairs += mask[0] and mask[GRAIN]
     p = wanted / rows
     deviation = np.sqrt(draws * p * (1 - p))
     assert abs(times - draws * p).max() < 5 * deviation
-    # Over the grains too: 1/6 of all grains' rows, with the variance of a hypergeometric draw.
+    # And two rows at the same place of two grains have nothing to do with each other.
     both = p * (wanted - 1) / (rows - 1)
     assert abs(pairs - draws * both) < 5 * np.sqrt(draws * both)
+
+
+def test_more_classes_than_two_bytes_number():
+    wanted = np.arange(70_000) % 2
+    codes = np.random.default_rng(0).permutation(70_000)
+    np.testing.assert_array_equal(Draw(np.ones(70_000, int), wanted, 0).mask(codes), codes % 2)
 
 
 def test_grains_share_as_a_hypergeometric_draw_does():

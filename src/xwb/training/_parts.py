@@ -74,7 +74,7 @@ class StoredPart(ABC):
     def batches(self, size: int, rng: Any) -> Iterator[Rows]:
         """As `Part.batches`: chunks from anywhere fill 4 MiB, and these are shuffled. The call itself checks ``size``.
 
-        A file sorted by class does no harm: a buffer holds at least 64 chunks, unless the part has fewer.
+        A file sorted by class does no harm: a buffer has at least 64 chunks, or these are single rows.
         """
         if size < 1:
             raise OptionError(f"batches takes a size of at least 1; this is {size}")
