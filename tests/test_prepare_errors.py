@@ -41,6 +41,7 @@ def table(tmp_path):
         ({"features": "a", "weights": ["a", "b"]}, DataError, "--weights takes one column with a value per row"),
         ({"features": "a", "groups": "g"}, DataError, "--groups: .* has no column 'g'"),
         ({"features": "a", "groups": np.ones((5, 2))}, DataError, "--groups takes one column with a value per row"),
+        ({"features": "a", "groups": "label"}, OptionError, "a column has one role; the target, .* are label, label"),
         ({"features": "a", "class_weight": "more"}, OptionError, "--class-weight is balanced or nothing"),
         (
             {"features": "a", "class_weight": "balanced", "task": "regression"},

@@ -11,8 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xwb import DataError, OptionError
+from xwb.training import _split as split
 from xwb.training._prepare import prepare
-from xwb.training._split import GRAIN, Draw, choose_groups, share
+from xwb.training._split import Draw, choose_groups, shares
+
+GRAIN = 512
+
+
+@pytest.fixture(autouse=True, scope="module")
+def grains():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(split, "GRAINS", (64, GRAIN))
+        yield
 
 
 def _held(y, **options):
@@ -28,7 +38,7 @@ def _held(y, **options):
     ("holdout", "rows", "expected"), [(0.2, 7, 1), (0.3, 5, 2), (0.1, 5, 1), (0.5, 1, 1), (0.0, 9, 0), (0.29, 50, 15)]
 )
 def test_a_half_is_rounded_up_in_decimal(holdout, rows, expected):
-    assert share(holdout, rows) == expected
+    assert shares(holdout, np.array([rows, 0])).tolist() == [expected, 0]
 
 
 @settings(max_examples=50, deadline=None)
@@ -36,7 +46,7 @@ def test_a_half_is_rounded_up_in_decimal(holdout, rows, expected):
 def test_exact_counts_in_any_blocks(data, holdout, seed):
     counts = data.draw(st.lists(st.integers(1, 3 * GRAIN), min_size=1, max_size=5))
     codes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
-    wanted = np.array([share(holdout, n) for n in counts])
+    wanted = shares(holdout, np.array(counts))
     together = Draw(np.array(counts), wanted, seed).mask(codes)
     np.testing.assert_array_equal(np.bincount(codes[together], minlength=len(counts)), wanted)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(codes)), max_size=5)))
@@ -51,13 +61,19 @@ def test_each_row_is_as_likely():
     for seed in range(draws):
         mask = Draw(np.array([rows]), np.array([wanted]), seed).mask(np.zeros(rows, np.intp))
         times += mask
-        pairs += mask[0] and mask[rows - 1]
+        pairs += mask[0] and mask[GRAIN]
     p = wanted / rows
     deviation = np.sqrt(draws * p * (1 - p))
     assert abs(times - draws * p).max() < 5 * deviation
-    # Over the grains too: 1/6 of all grains' rows, with the variance of a hypergeometric draw.
+    # And two rows at the same place of two grains have nothing to do with each other.
     both = p * (wanted - 1) / (rows - 1)
     assert abs(pairs - draws * both) < 5 * np.sqrt(draws * both)
+
+
+def test_more_classes_than_two_bytes_number():
+    wanted = np.arange(70_000) % 2
+    codes = np.random.default_rng(0).permutation(70_000)
+    np.testing.assert_array_equal(Draw(np.ones(70_000, int), wanted, 0).mask(codes), codes % 2)
 
 
 def test_grains_share_as_a_hypergeometric_draw_does():
@@ -79,7 +95,7 @@ def test_strata_and_seeds():
     again, other = _held(y, holdout=0.25), _held(y, holdout=0.25, seed=1)
     np.testing.assert_array_equal(again["validation"], found["validation"])
     assert set(other["validation"]) != set(found["validation"])
-    assert len(_held(y + 0.5, holdout=0.25)["validation"]) == share(0.25, 510)
+    assert len(_held(y + 0.5, holdout=0.25)["validation"]) == 128
 
 
 @pytest.mark.parametrize("kind", [int, str, float])

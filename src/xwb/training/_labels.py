@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..core import Array, DataError, OptionError
+from ._classes import as_class, decimal, is_integer
 from ._roles import Field, listed, read, scalar_names
 
 FEW = 1000  # distinct whole floats that may be classes
 MOST = 1_000_000  # classes
 ROWS = 8192
 TASKS = ("classification", "regression")
-PADDED = re.compile(r"[+-]?0[0-9]")  # 007 is a name, not a number
-BOOLEANS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,19 @@ class Targets:
         """The code of each class."""
         return {label: code for code, label in enumerate(self.classes)}
 
+    @cached_property
+    def known(self) -> Array | None:
+        """The classes, (K,) int64, where they are such integers."""
+        small = all(type(label) is int and -(2**63) <= label < 2**63 for label in self.classes)
+        return np.array(self.classes, np.int64) if small else None
+
+    def _found(self, labels: Array) -> Array:
+        assert self.known is not None
+        codes = np.searchsorted(self.known, labels).astype(np.int32)
+        if not (self.known[np.minimum(codes, len(self.known) - 1)] == labels).all():
+            raise DataError("the labels changed while they were read; prepare them again")
+        return codes
+
     def read_as_text(self, fields: Sequence[Field]) -> Sequence[Field]:
         """The columns that a text format is to give as it has them."""
         return fields if self.classes else ()
@@ -45,6 +56,8 @@ class Targets:
         """The next rows as codes, (n,) int32, or as numbers, (n, K) float64; ``start`` rows were before."""
         if not self.classes:
             return numbers(arrays, fields, start)
+        if self.known is not None and arrays[0].dtype.kind == "i":
+            return self._found(arrays[0])
         unique, places = np.unique(arrays[0], return_inverse=True)
         kind = type(self.classes[0])
         codes = np.array([self.codes[as_class(value, kind)] for value in unique.tolist()], np.int32)
@@ -114,43 +127,6 @@ def numbers(arrays: Sequence[Array], fields: Sequence[Field], start: int) -> Arr
     return Y
 
 
-def as_class(value: Any, kind: type) -> Any:
-    """A value of any file as a class of the type ``kind``; None where it is none."""
-    if kind is str:
-        return value if isinstance(value, str) else str(value) if type(value) is int else None
-    if kind is bool:
-        return BOOLEANS.get(value.lower()) if isinstance(value, str) else value if isinstance(value, bool) else None
-    if isinstance(value, bool):
-        return None
-    return whole(value) if isinstance(value, str | float) else value
-
-
-def whole(value: str | float) -> int | None:
-    """The integer that a text or a float is, or None."""
-    if isinstance(value, str) and is_integer(value):
-        return int(value)
-    found = decimal(value) if isinstance(value, str) else value
-    return int(found) if found is not None and found.is_integer() else None
-
-
-def is_integer(text: str) -> bool:
-    """Whether a text is what Python writes for an integer."""
-    try:
-        return str(int(text)) == text
-    except ValueError:  # no number, or one of thousands of digits
-        return False
-
-
-def decimal(text: str) -> float | None:
-    """The number that a text is, or None; a number padded with zeros is a name, as 007."""
-    if "_" in text or not text.isascii() or PADDED.match(text):
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
 def _regression(fields: Sequence[Field], reason: str) -> Targets:
     for field in fields:
         if field.column.kind == "text":
@@ -170,8 +146,7 @@ def _regression(fields: Sequence[Field], reason: str) -> Targets:
 def _distinct(field: Field, task: str | None) -> dict[Any, int] | None:
     """How often each label occurs, as it is read; None where the targets are to be read as numbers."""
     counts: dict[Any, int] = {}
-    names = False  # whether one was no number
-    rows = 0
+    names, integers, rows = False, True, 0  # whether one was no number, whether all were integers
     for (values,) in read([field], ROWS, [field]):
         _refuse_missing(field, values, rows)
         found, times = np.unique(values, return_counts=True)
@@ -179,6 +154,7 @@ def _distinct(field: Field, task: str | None) -> dict[Any, int] | None:
             if value not in counts:
                 counts[value] = 0
                 names = names or isinstance(value, bool) or (isinstance(value, str) and decimal(value) is None)
+                integers = integers and (is_integer(value) if isinstance(value, str) else isinstance(value, int))
                 if task is None and field.column.kind == "number" and not names and _fraction(value):
                     return None
             counts[value] += n
@@ -188,19 +164,15 @@ def _distinct(field: Field, task: str | None) -> dict[Any, int] | None:
                 f"{field.table.name}: the target {field.column.name} has more than {MOST:,} different values, too many "
                 "for classes; if they are numbers, type  --task regression"
             )
-        if task is None and not names and len(counts) > FEW and not _all_integers(counts):
+        if task is None and not (names or integers) and len(counts) > FEW:
             return None
-    integers = names or field.column.kind != "number" or _all_integers(counts)
-    return None if task is None and not integers and 2 * len(counts) >= rows and rows else counts
+    classes = task is not None or names or integers or field.column.kind != "number" or 2 * len(counts) < rows
+    return counts if classes else None
 
 
 def _fraction(value: Any) -> bool:
     number = decimal(value) if isinstance(value, str) else value
     return number is not None and not isinstance(number, int) and not number.is_integer()
-
-
-def _all_integers(values: dict[Any, int]) -> bool:
-    return all(is_integer(value) if isinstance(value, str) else isinstance(value, int) for value in values)
 
 
 def _refuse_missing(field: Field, values: Array, start: int) -> None:

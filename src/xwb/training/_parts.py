@@ -74,7 +74,7 @@ class StoredPart(ABC):
     def batches(self, size: int, rng: Any) -> Iterator[Rows]:
         """As `Part.batches`: chunks from anywhere fill 4 MiB, and these are shuffled. The call itself checks ``size``.
 
-        A file sorted by class does no harm: a buffer holds at least 64 chunks, unless the part has fewer.
+        A file sorted by class does no harm: a buffer has at least 64 chunks, or these are single rows.
         """
         if size < 1:
             raise OptionError(f"batches takes a size of at least 1; this is {size}")
@@ -114,7 +114,8 @@ class MemoryPart(StoredPart):
     def __init__(self, layout: Layout, examples: Rows) -> None:
         self.layout, self._examples = layout, examples
         self.rows, self.features = len(examples.X), layout.features
-        self.weight = float(self.rows if examples.weight is None else examples.weight.sum())
+        blocks = spans(self.rows, layout.block).tolist()
+        self.weight = sum((weight_of(cut(examples, *span)) for span in blocks), 0.0)  # as a file's are added
 
     def blocks(self) -> Iterator[Rows]:
         """Views of the arrays."""
@@ -229,6 +230,11 @@ def spans(rows: int, step: int) -> Array:
 def cut(rows: Rows, start: int, stop: int) -> Rows:
     """Views of some of the rows."""
     return Rows(rows.X[start:stop], rows.y[start:stop], None if rows.weight is None else rows.weight[start:stop])
+
+
+def weight_of(rows: Rows) -> float:
+    """The sum of their weights."""
+    return float(len(rows.X) if rows.weight is None else rows.weight.sum())
 
 
 def given(rows: Rows) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -86,6 +87,31 @@ class Source(NamedTuple):
         )
 
 
+class Reader:
+    """All rows of a source twice; the second time from memory, where copies of them fit in ``room`` bytes."""
+
+    def __init__(self, source: Source, rows: int, room: int) -> None:
+        self.rows, self._source, self._room = rows, source, room
+        self._kept: deque[Raw] | None = deque()
+
+    def first(self) -> Iterator[Raw]:
+        """The rows as they are read."""
+        for raw in self._source.blocks(self.rows):
+            per_row = raw.X.nbytes // len(raw.X) + raw.y.nbytes // len(raw.y) + 16
+            if per_row * self._source.targets.rows > self._room:
+                self._kept = None
+            if self._kept is not None:
+                self._kept.append(raw._replace(X=raw.X.copy()))
+            yield raw
+
+    def second(self) -> Iterator[Raw]:
+        """The same again; what was kept is let go as it is given."""
+        if self._kept is None:
+            yield from self._source.blocks(self.rows)
+        while self._kept:
+            yield self._kept.popleft()
+
+
 class Sums(NamedTuple):
     """What the second pass tells."""
 
@@ -96,8 +122,8 @@ class Sums(NamedTuple):
     dtypes: list[str]  # of each column of features
 
 
-def add_up(source: Source, rows: int) -> Sums:
-    """The second pass.
+def add_up(source: Source, blocks: Iterator[Raw]) -> Sums:
+    """The second pass, over ``blocks``.
 
     Raises:
         DataError: a feature of a training row is not finite, a weight is not right, or all weights are 0.
@@ -105,7 +131,7 @@ def add_up(source: Source, rows: int) -> Sums:
     K = len(source.targets.classes)
     moments, counts = Moments(len(source.features)), np.zeros((2, K), np.int64)
     totals, weight, dtypes = np.zeros(K), 0.0, [""]
-    for raw in source.blocks(rows):
+    for raw in blocks:
         train = np.ones(len(raw.X), np.bool_) if raw.held is None else ~raw.held
         X = raw.X if train.all() else raw.X[train]
         if not moments.add(X):
@@ -188,9 +214,11 @@ class Recipe(NamedTuple):
         return Rows(X, raw.y, weight if self.weighted else None)
 
 
-def pack(source: Source, rows: int, recipe: Recipe, writers: list[Writer], fingerprint: Fingerprint) -> None:
-    """The third pass: training rows to the first writer, the others to the second; a test table has one."""
-    for raw in source.blocks(rows):
+def pack(
+    source: Source, blocks: Iterator[Raw], recipe: Recipe, writers: list[Writer], fingerprint: Fingerprint
+) -> None:
+    """The third pass, over ``blocks``: training rows to the first writer, the others to the second, if there is one."""
+    for raw in blocks:
         fingerprint.add(raw)
         examples = recipe.rows(source, raw)
         if raw.held is None or len(writers) == 1:

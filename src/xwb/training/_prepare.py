@@ -12,7 +12,7 @@ from ..core import Array, DataError, OptionError
 from ..data import Column
 from ._labels import check_labels, survey
 from ._parts import Layout
-from ._passes import Fingerprint, Recipe, Source, Sums, add_up, pack
+from ._passes import Fingerprint, Reader, Recipe, Source, Sums, add_up, pack
 from ._roles import Roles, as_table, find_roles, listed, matched, matched_targets
 from ._rows import Part
 from ._split import check_holdout, choose
@@ -117,14 +117,15 @@ def prepare(
     data = Source(roles, targets, choose(targets.counts, roles.groups, holdout, seed))
     tested = None if test is None else _test_source(data, target, test)
     layout = _layout(data, class_weight)
-    sums = add_up(data, layout.block)
-    factors = _balanced(data, sums) if class_weight else None
-    D = layout.features
-    mean, scale = (sums.moments.mean, sums.moments.scale) if standardise else (np.zeros(D), np.ones(D))
-    recipe = Recipe(mean, scale, factors, layout.weighted, standardise)
     storage = Storage(layout, _sizes(data, tested), memory, scratch)
     try:
-        parts, fingerprint = _packed(data, tested, recipe, layout.block, storage)
+        reader = Reader(data, layout.block, storage.room)
+        sums = add_up(data, reader.first())
+        factors = _balanced(data, sums) if class_weight else None
+        D = layout.features
+        mean, scale = (sums.moments.mean, sums.moments.scale) if standardise else (np.zeros(D), np.ones(D))
+        recipe = Recipe(mean, scale, factors, layout.weighted, standardise)
+        parts, fingerprint = _packed(reader, data, tested, recipe, storage)
     except BaseException:
         storage.close()
         raise
@@ -187,14 +188,14 @@ def _balanced(data: Source, sums: Sums) -> Array:
 
 
 def _packed(
-    data: Source, tested: Source | None, recipe: Recipe, rows: int, storage: Storage
+    reader: Reader, data: Source, tested: Source | None, recipe: Recipe, storage: Storage
 ) -> tuple[dict[str, Part], str]:
     fingerprint = Fingerprint()
     writers = {name: storage.writer(name) for name in _sizes(data, tested)}
     test = writers.pop("test", None)
-    pack(data, rows, recipe, list(writers.values()), fingerprint)
+    pack(data, reader.second(), recipe, list(writers.values()), fingerprint)
     if tested is not None and test is not None:
-        pack(tested, rows, recipe, [test], fingerprint)
+        pack(tested, tested.blocks(reader.rows), recipe, [test], fingerprint)
         writers["test"] = test
     parts: dict[str, Part] = {name: writer.finish() for name, writer in writers.items()}
     empty = [name for name, part in parts.items() if not part.weight]

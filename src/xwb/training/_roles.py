@@ -55,7 +55,10 @@ def find_roles(table: Table, target: Any, features: Any, weights: Any, groups: A
             raise DataError(f"{option} takes one column with a value per row")
     if any(field.column.kind != "number" for field in single["--weights"]):
         raise DataError(f"--weights: the column {single['--weights'][0].column.name} holds no numbers")
-    taken = {field.column.name for field in (*beside, *sum(single.values(), ())) if field.table is table}
+    others = [field.column.name for field in (*beside, *sum(single.values(), ())) if field.table is table]
+    taken = set(others)
+    if len(taken) < len(others):
+        raise OptionError(f"a column has one role; the target, the weights and the groups are {listed(others)}")
     chosen = _default_features(table, taken) if features is None else _named_features(table, features, taken)
     return Roles(chosen, beside, *((found or (None,))[0] for found in single.values()))
 
@@ -211,7 +214,7 @@ def _default_features(table: Table, taken: set[str]) -> tuple[Field, ...]:
 
 
 def _named_features(table: Table, names: Any, taken: set[str]) -> tuple[Field, ...]:
-    names = [names] if isinstance(names, str) else list(names)
+    names = [names] if isinstance(names, str) else list(map(str, names))
     columns = [_column(table, name, "--features") for name in names]
     for name in names:
         if names.count(name) > 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
-from math import floor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +12,16 @@ import numpy as np
 from ..core import Array, DataError, OptionError
 from ._roles import Field, read
 
-GRAIN = 512  # rows of one class that are drawn together
+GRAINS = 64, 4096  # rows of one class that are drawn together, least and most
+STOCK = 2**24  # rows drawn ahead, of all classes
 ROWS = 8192
+NONE = np.empty(0, np.bool_)
 
 
-def share(holdout: float, rows: int) -> int:
-    """round(holdout · rows), a half up, with the fraction as it is written in decimal: 0.3 of 5 are 2."""
-    return floor(Fraction(repr(float(holdout))) * rows + Fraction(1, 2))
+def shares(holdout: float, counts: Array) -> Array:
+    """(K,) round(holdout · n) of each count, a half up, the fraction as it is written in decimal: 0.3 of 5 are 2."""
+    over, under = Fraction(repr(holdout)).as_integer_ratio()
+    return np.array([(2 * over * n + under) // (2 * under) for n in counts.tolist()])
 
 
 def check_holdout(holdout: Any, seed: Any) -> tuple[float, int]:
@@ -50,9 +52,9 @@ def check_sizes(holdout: float, rows: int, held: int) -> None:
 class Draw:
     """Exactly ``wanted`` rows of each class, every such choice as likely as any other.
 
-    The rows of class c are taken 512 at a time: how many of them are held out is hypergeometric, given what is left,
-    and which is a permutation, from a generator of its own seeded by (seed, c, number of the 512). So a row's lot
-    depends on its place within its class alone, and not on the blocks that it is read in.
+    The rows of class c are taken some thousands at a time: how many of them are held out is hypergeometric, given what
+    is left, and which is a permutation, from a generator of its own seeded by (seed, c, number of the thousands). So a
+    row's lot depends on its place within its class, and not on the blocks that it is read in.
 
     Args:
         counts: (K,) rows of each class.
@@ -61,30 +63,39 @@ class Draw:
 
     def __init__(self, counts: Array, wanted: Array, seed: int) -> None:
         self._left, self._wanted, self._seed = np.array(counts), np.array(wanted), seed
+        self._grain = min(max(STOCK // len(self._left), GRAINS[0]), GRAINS[1])
         self._grains = [0] * len(self._left)
         self._drawn: dict[int, Array] = {}
 
     def mask(self, codes: Array) -> Array:
         """Whether each of the next rows is held out, (n,) bool; ``codes`` (n,) are their classes."""
+        if len(self._left) == 1:
+            return self._take(0, len(codes))
+        codes = codes.astype(np.uint16) if len(self._left) <= 2**16 else codes  # these NumPy sorts by radix
         order = np.argsort(codes, kind="stable")
-        present, starts = np.unique(codes[order], return_index=True)
+        ordered = codes[order]
+        starts = np.flatnonzero(np.diff(ordered.astype(np.intp), prepend=-1)) if len(codes) else np.empty(0, np.intp)
+        lots = [
+            self._take(code, stop - start)
+            for code, start, stop in zip(
+                ordered[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(codes)], strict=False
+            )
+        ]
         held = np.empty(len(codes), np.bool_)
-        for code, places in zip(present.tolist(), np.split(order, starts[1:]), strict=False):
-            held[places] = self._take(code, len(places))
+        held[order] = np.concatenate(lots) if lots else False
         return held
 
     def _take(self, code: int, n: int) -> Array:
-        parts = [self._drawn.pop(code, np.empty(0, np.bool_))]
-        while sum(map(len, parts)) < n:
-            parts.append(self._next(code))
-        drawn = np.concatenate(parts)
+        drawn = self._drawn.pop(code, NONE)
+        while len(drawn) < n:
+            drawn = np.concatenate([drawn, self._next(code)])
         if n < len(drawn):
             self._drawn[code] = drawn[n:]
         return drawn[:n]
 
     def _next(self, code: int) -> Array:
         left, wanted = int(self._left[code]), int(self._wanted[code])
-        size = min(GRAIN, left)
+        size = min(self._grain, left)
         if not size:
             raise DataError("the rows changed while they were read")
         rng = np.random.default_rng([self._seed, code, self._grains[code]])
@@ -159,7 +170,7 @@ def choose(counts: Array, groups: Field | None, holdout: float, seed: int) -> Ho
     """
     start: Callable[[], Draw | Groups]
     if groups is None:
-        wanted = np.array([share(holdout, n) for n in counts.tolist()])
+        wanted = shares(holdout, counts)
         held, start = int(wanted.sum()), partial(Draw, counts, wanted, seed)
     else:
         sizes = count_groups(groups)

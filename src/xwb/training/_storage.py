@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError
-from ._parts import FilePart, Layout, MemoryPart, StoredPart, cut
+from ..core import DataError, OptionError
+from ._parts import FilePart, Layout, MemoryPart, StoredPart, cut, weight_of
 from ._rows import Rows
 
 SPARE = 64 * 2**20  # bytes for the blocks that are worked on
@@ -37,13 +37,20 @@ class Storage:
         memory: bytes for the whole process; None for half of what the machine has available.
         scratch: the folder for the file; None for the system's.
 
+    Attributes:
+        bytes: what the parts take.
+        streamed: whether they are in a file.
+        room: bytes of the budget that are left.
+
     Raises:
         DataError: the file cannot be made, or the disk has too little room.
     """
 
     def __init__(self, layout: Layout, sizes: dict[str, int], memory: int | None, scratch: Any) -> None:
         self.bytes = layout.row_bytes * sum(sizes.values())
-        self.streamed = self.bytes + SPARE > check_memory(memory) - resident()
+        room = check_memory(memory) - resident() - SPARE - self.bytes
+        self.streamed = room < 0
+        self.room = max(0, room)
         self.file: BinaryIO | None = scratch_file(self.bytes, scratch) if self.streamed else None
         self._layout, self._sizes = layout, sizes
         self._offsets = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
@@ -87,7 +94,7 @@ class FileWriter:
         self._layout, self._rows, self._file, self._offset = layout, rows, file, offset
         self._block = layout.empty(min(layout.block, rows))
         self._have = self._written = 0
-        self._weights: list[Array] = []
+        self._weight = 0.0
 
     def add(self, rows: Rows) -> None:
         """As `Writer.add`."""
@@ -104,13 +111,11 @@ class FileWriter:
         if self._have:
             self._write()
         _check_rows(self._written, self._rows)
-        weight = float(np.concatenate(self._weights).sum()) if self._weights else float(self._rows)
-        return FilePart(self._layout, self._file, self._offset, self._rows, weight)
+        return FilePart(self._layout, self._file, self._offset, self._rows, self._weight)
 
     def _write(self) -> None:
         block = cut(self._block, 0, self._have)
-        if block.weight is not None:
-            self._weights.append(block.weight.copy())
+        self._weight += weight_of(block)
         try:
             self._file.seek(self._offset + self._written * self._layout.row_bytes)
             for array in block:
