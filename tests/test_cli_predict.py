@@ -237,6 +237,16 @@ def test_memory_is_bounded_and_many_blocks_are_one_file(runs, tmp_path, monkeypa
     np.testing.assert_allclose(np.load(tmp_path / "p.npy"), expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_rows_are_counted_over_all_blocks(runs, tmp_path, monkeypatch, capfd, command):
+    write_csv(tmp_path / "t.csv", {**FEATURES, "depth": ["1"] * 20 + [""] + ["1"] * (N - 21), "kind": ["plain"] * N})
+    monkeypatch.setattr(Model, "block_rows", 6)
+    assert main([command, str(runs / "text"), str(tmp_path / "t.csv")]) == 2
+    said = capfd.readouterr()
+    assert "t.csv, row 21: depth is missing" in said.err
+    assert len(records(said.out)) == (18 if command == "predict" else 0)  # three blocks were printed
+
+
 # Mistakes.
 
 

@@ -28,7 +28,9 @@ def convergence(record: Mapping[str, Any], lines: Lines) -> list[str]:
     unit = "epoch" if "epoch" in lines[0] else "evaluation"
     lines = _thinned(lines)
     figures, key = _descent(record["fit"], lines, unit)
-    figures += _validation(lines, unit)
+    validation = _validation(lines, unit)
+    figures += validation
+    key += ", and how good the model was on the validation rows." if validation else "."
     which = " of the chosen head" if chosen is not None else ""
     if not figures:
         return [f"<p>{key}</p>"]
@@ -51,7 +53,7 @@ def _descent(fit: Mapping[str, Any], lines: Lines, unit: str) -> tuple[list[str]
         chart = line_chart(
             "descent", "Objective", said, _steps(steps), _log(values), unit, "objective", steps, curves
         )  # fmt: skip
-        return [f"<figure>{chart}</figure>"], "The objective, and how good the model was."
+        return [f"<figure>{chart}</figure>"], "The objective"
     least = fit["objective"] - fit["gap"]  # no objective is below it
     curves = []
     for name, style, pairs in (
@@ -62,7 +64,7 @@ def _descent(fit: Mapping[str, Any], lines: Lines, unit: str) -> tuple[list[str]
         curves.append(Curve(name, style, [v for _, v in seen], [s for s, _ in seen], dots=len(seen) < 3))
     values = [value for curve in curves for value in curve.values]
     if not values:
-        return [], "No evaluation was measurably above the optimum."
+        return [], "No evaluation was measurably above the optimum"
     chart = line_chart(
         "descent",
         "Distance from the optimum",
@@ -77,7 +79,7 @@ def _descent(fit: Mapping[str, Any], lines: Lines, unit: str) -> tuple[list[str]
     key = '<span class="key validation"></span> objective minus the last lower bound of the optimum'
     if curves[0].values:
         key += ' &ensp; <span class="key train"></span> gap between the two as it was known then'
-    return [f"<figure>{chart}</figure>"], key + "."
+    return [f"<figure>{chart}</figure>"], key
 
 
 def _validation(lines: Lines, unit: str) -> list[str]:
