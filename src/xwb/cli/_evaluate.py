@@ -39,7 +39,7 @@ def evaluate(run: Path, files: tuple[Path, ...], target: str | None, weights: st
 
     opened = Run.open(run)
     if opened.record.get("job") != "fit":
-        raise RunError(f"{run} is no run with a model of rows; evaluate reads runs of  xwb fit")
+        raise RunError(f"{run} is no run with a model of rows; evaluate reads runs of  xwb train FILE")
     model = Model.load(opened)
     table = open_table(files[0] if len(files) == 1 else files)
     names, labels = _target(table, target, opened.record, model.targets)

@@ -66,8 +66,8 @@ class _Train(click.Command):
     help="Default auto, which says what it chose.",
 )
 @click.option("--lr", type=float, help="Learning rate of sgd and adam at the start; it falls linearly to 0.")
-@click.option("--epochs", type=int, help="Passes of sgd and adam (default 20).")
-@click.option("--batch", type=int, help="Rows per step of sgd and adam (default 256).")
+@click.option("--epochs", type=int, help="Passes of sgd and adam (default 30).")
+@click.option("--batch", type=int, help="Rows per step of sgd and adam (default 64).")
 @click.option("--tolerance", type=float, help="L-BFGS stops at this certified gap, of the objective (default 0.0001).")
 @click.option("--max-evaluations", type=int, help="Or at so many evaluations of a head (default 1000).")
 @click.option(

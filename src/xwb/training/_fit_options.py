@@ -50,8 +50,8 @@ class FitOptions:
     activation: str = "relu"
     solver: str = "auto"
     lr: float | None = None
-    epochs: int = 20
-    batch: int = 256
+    epochs: int = 30
+    batch: int = 64
     tolerance: float = 1e-4
     max_evaluations: int = 1000
     seed: int = 0
