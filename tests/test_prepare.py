@@ -14,6 +14,7 @@ from xwb.training import _parts as parts
 from xwb.training import _storage as storage
 from xwb.training._moments import TILE, Moments, standardise
 from xwb.training._parts import joined
+from xwb.training._passes import Fingerprint, Raw
 from xwb.training._prepare import prepare
 from xwb.training._roles import feature_blocks
 
@@ -275,6 +276,29 @@ def test_fingerprints(tmp_path):
     others.add(prepare(X, y * 2).fingerprint)
     others.add(prepare(X, y, test=(X, y)).fingerprint)
     assert len(others | {first}) == 5
+
+
+def test_a_fingerprint_of_any_blocks():
+    X, y = _data(300)
+    whole, apart, other = Fingerprint(), Fingerprint(), Fingerprint()
+    whole.add(Raw(0, np.asfortranarray(X), y, None, None, []))
+    for start in range(0, 300, 70):
+        apart.add(Raw(start, X[start : start + 70], y[start : start + 70], None, None, []))
+    other.add(Raw(0, X[::-1], y, None, None, []))
+    assert whole.hexdigest() == apart.hexdigest() != other.hexdigest()
+
+
+def test_columns_of_one_type_keep_it():
+    """So that a matrix and its columns are the same; mixed ones are float64, which holds them all."""
+    X, y = _data(100)
+    X = X[:, [0, 4]].astype(np.float32)
+    table = ArrayTable({"a": X[:, 0], "b": X[:, 1], "y": y, "c": np.arange(100) - 50, "d": np.arange(100) > 3})
+    assert prepare(table, "y", features=["a", "b"]).fingerprint == prepare(X, y).fingerprint
+    for names in (["c", "d"], ["d", "c"], ["a", "c"], ["d", "a"]):
+        (block,) = prepare(table, "y", features=names, standardise=False, holdout=0).parts["train"].blocks()
+        for place, name in enumerate(names):
+            expected = next(iter(table.blocks([name], 100)))[name]
+            np.testing.assert_array_equal(block.X[:, place], expected.astype(np.float32))
 
 
 def test_names_dtypes_and_notes(tmp_path):

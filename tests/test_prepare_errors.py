@@ -111,11 +111,12 @@ def test_numbers_that_are_too_large():
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf, -1.0])
-def test_weights_that_are_none(weight):
-    weights = np.ones(10)
-    weights[8] = weight
-    with pytest.raises(DataError, match=f"row 9: weights are finite and not negative; this is {weight}"):
-        prepare(np.zeros((10, 1)), np.arange(10) % 2, weights=weights)
+def test_weights_that_are_none(monkeypatch, weight):
+    monkeypatch.setattr(parts, "BLOCK", 64)
+    weights = np.ones(100)
+    weights[70] = weight
+    with pytest.raises(DataError, match=f"row 71: weights are finite and not negative; this is {weight}"):
+        prepare(np.zeros((100, 1)), np.arange(100) % 2, weights=weights)
 
 
 def test_weights_that_are_all_0():

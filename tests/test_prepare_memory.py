@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-BUDGET = 180_000_000
+BUDGET = 180_000_000  # without one the peaks are 390 MB and 100 MB
 ROWS, WIDTH = 300_000, 256  # × 4 bytes = 307 MB
 LINES = 230_000  # of 20 numbers, 40 MB
 
@@ -62,7 +62,7 @@ def _run(source, target, budget):
     return int(peak), streamed == "True", [int(n) for n in seen]
 
 
-@pytest.mark.parametrize(("write", "budget"), [(_npy, BUDGET), (_csv, 120_000_000)])
+@pytest.mark.parametrize(("write", "budget"), [(_npy, BUDGET), (_csv, 90_000_000)])
 def test_the_peak_is_within_the_budget(tmp_path, write, budget):
     source, target, rows = write(tmp_path)
     peak, streamed, seen = _run(source, target, budget)

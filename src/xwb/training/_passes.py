@@ -88,11 +88,14 @@ class Source(NamedTuple):
 
 
 class Reader:
-    """All rows of a source twice; the second time from memory, where copies of them fit in ``room`` bytes."""
+    """All rows of a source twice; the second time from memory, where they fit in ``room`` bytes.
+
+    Only rows that were put together from several columns: a single matrix is read again as fast as it is copied.
+    """
 
     def __init__(self, source: Source, rows: int, room: int) -> None:
         self.rows, self._source, self._room = rows, source, room
-        self._kept: deque[Raw] | None = deque()
+        self._kept: deque[Raw] | None = deque() if len(source.roles.features) > 1 else None
 
     def first(self) -> Iterator[Raw]:
         """The rows as they are read."""
@@ -101,7 +104,7 @@ class Reader:
             if per_row * self._source.targets.rows > self._room:
                 self._kept = None
             if self._kept is not None:
-                self._kept.append(raw._replace(X=raw.X.copy()))
+                self._kept.append(raw)
             yield raw
 
     def second(self) -> Iterator[Raw]:

@@ -74,15 +74,9 @@ class Draw:
         codes = codes.astype(np.uint16) if len(self._left) <= 2**16 else codes  # these NumPy sorts by radix
         order = np.argsort(codes, kind="stable")
         ordered = codes[order]
-        starts = np.flatnonzero(np.diff(ordered.astype(np.intp), prepend=-1)) if len(codes) else np.empty(0, np.intp)
-        lots = [
-            self._take(code, stop - start)
-            for code, start, stop in zip(
-                ordered[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(codes)], strict=False
-            )
-        ]
+        runs = np.split(ordered, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1)
         held = np.empty(len(codes), np.bool_)
-        held[order] = np.concatenate(lots) if lots else False
+        held[order] = np.concatenate([self._take(int(run[0]), len(run)) for run in runs if len(run)] or [NONE])
         return held
 
     def _take(self, code: int, n: int) -> Array:
