@@ -120,12 +120,12 @@ def test_a_folder_that_cannot_be_flushed_is_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize("failure", ["write", "flush"])
 def test_a_failed_line_is_cut_off_again(tmp_path, monkeypatch, failure):
     path = tmp_path / "lines"
-    _store.append_json_line(path, {"epoch": 1})
+    _store.append_json_lines(path, [{"epoch": 1}])
     monkeypatch.setattr(*FAILURES[failure])
     with pytest.raises(RunError, match="No space left"):
-        _store.append_json_line(path, {"epoch": 2})
+        _store.append_json_lines(path, [{"epoch": 2}])
     monkeypatch.undo()
-    _store.append_json_line(path, {"epoch": 3})
+    _store.append_json_lines(path, [{"epoch": 3}])
     assert path.read_text() == '{"epoch": 1}\n{"epoch": 3}\n'
 
 

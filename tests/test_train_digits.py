@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
         raise RunError("cannot write: No space left on device")
 
     job = DigitsJob(DigitsOptions(**QUICK))
-    monkeypatch.setattr(_store, "append_json_line", full)
+    monkeypatch.setattr(_store, "append_json_lines", full)
     with pytest.raises(RunError, match="No space left"):
         list(job.run(tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []

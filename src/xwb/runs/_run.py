@@ -100,9 +100,9 @@ class Run:
         self.record.update(entries)
         _store.write_json(self.record_path, self.record)
 
-    def add_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Add one line to ``metrics.jsonl``, on disk when this returns. Raises `RunError` if that fails."""
-        _store.append_json_line(self.metrics_path, metrics)
+    def add_metrics(self, *metrics: Mapping[str, Any]) -> None:
+        """Add a line each to ``metrics.jsonl``, on disk when this returns. Raises `RunError` if that fails."""
+        _store.append_json_lines(self.metrics_path, metrics)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; a last line torn by a power cut is left out.

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,18 +65,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def append_json_line(path: Path, value: Any) -> None:
-    """Add one line of JSON to ``path`` and flush it; on an error the file is cut back to what it held.
+def append_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """Add a line of JSON for each value to ``path`` and flush it; on an error the file is cut back to what it held.
 
     Raises:
         RunError: as `write_bytes`.
     """
-    line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    lines = b"".join(json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n" for value in values)
     try:
         with open(path, "ab", buffering=0) as file:
             before = os.fstat(file.fileno()).st_size
             try:
-                _write_all(file, line)
+                _write_all(file, lines)
                 os.fsync(file.fileno())
             except BaseException:
                 file.truncate(before)
