@@ -13,6 +13,9 @@ def cholesky(A: Array) -> Callable[[Array], Array]:
     """``B ↦ A⁻¹ B`` for a symmetric positive definite D×D matrix; A is used up.
 
     Where rounding has made A indefinite, a multiple of the identity is added until it is not.
+
+    Raises:
+        ValueError: A holds an infinity or NaN, which nothing that is added makes positive.
     """
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
@@ -20,7 +23,7 @@ def cholesky(A: Array) -> Callable[[Array], Array]:
     added = 0.0
     while True:
         try:
-            factor = cho_factor(A + added * np.eye(len(A)) if added else A, lower=True, check_finite=False)
+            factor = cho_factor(A + added * np.eye(len(A)) if added else A, lower=True)
             break
         except LinAlgError:
             added = max(10 * added, 1e-12 * trace, 1e-300)

@@ -8,6 +8,7 @@ with it. Features whose Gram matrix is ill-conditioned then need a few iteration
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,11 @@ def inverse_curvature(objective: Objective, head: Head) -> Callable[[Array], Arr
         return None
     wanted = min(max(4 * objective.part.rows * K // max(D, 1), FEWEST * D), MOST * D)
     every = max(1, objective.part.rows // max(wanted, 1))
-    gram, mean = _gram(objective, head, every)
+    gram, mean = _gram(objective, head, every, np.float32)
+    if not np.isfinite(gram).all():  # features beyond 1e19: their squares are beyond float32
+        gram, mean = _gram(objective, head, every, np.float64)
+    if not (np.isfinite(gram).all() and np.isfinite(mean)):
+        return None
     damping = mean * (DAMPING_OF_HINGE if objective.name == "squared_hinge" else DAMPING)
     gram[np.diag_indices(D)] += head.l2 + damping
     solve = cholesky(gram)
@@ -48,11 +53,12 @@ def inverse_curvature(objective: Objective, head: Head) -> Callable[[Array], Arr
     return inverse
 
 
-def _gram(objective: Objective, head: Head, every: int) -> tuple[Array, float]:
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is not used
+def _gram(objective: Objective, head: Head, every: int, dtype: Any) -> tuple[Array, float]:
     """``Σ_n c_n x_n x_nᵀ / Σ_n w_n`` (D×D, float64) over each ``every``-th example, and ``Σ_n c_n / Σ_n w_n``."""
     D = objective.features
     W, b = (array.astype(np.float32) for array in objective.unpacked(head.point))
-    gram, of_block = np.zeros((D, D)), np.empty((D, D), np.float32)
+    gram, of_block = np.zeros((D, D)), np.empty((D, D), dtype)
     curvatures = total = 0.0
     first = 0
     for rows in objective.part.blocks():
@@ -65,7 +71,7 @@ def _gram(objective: Objective, head: Head, every: int) -> tuple[Array, float]:
         c = weight * _curvature(objective, product(X, W) + b, rows.y[chosen])
         curvatures += float(c.sum())
         total += float(weight.sum())
-        X = X * np.sqrt(c).astype(np.float32)[:, None]
+        X = X.astype(dtype) * np.sqrt(c).astype(dtype)[:, None]
         gram += product(X.T, X, of_block)
     if not curvatures > 0:  # nothing is curved: any positive number does, pairs take over
         return np.zeros((D, D)), 1.0
@@ -81,7 +87,7 @@ def _curvature(objective: Objective, Z: Array, y: Array) -> Array:
     if objective.name == "squared_error":
         return np.full(n, 2.0)
     margins = 1.0 + Z - Z[np.arange(n), y, None]
-    violated = (margins > 0).sum(axis=1) - 1  # without the label's own
+    violated = np.maximum((margins > 0).sum(axis=1) - 1, 0)  # without the label's own, which may be NaN
     if objective.kind == "crammer_singer":
         violated = np.minimum(violated, 1)
     return np.asarray(4.0 * violated / K)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from ._objective import Head, Objective
 NOISE = 2.0**-25  # relative rounding of a float32 objective: measured, half a unit in the last place
 RENEWALS = (0, 8, 32, 128, 512, 2048)  # iterations at which the guess at the curvature is renewed
 FLAT = 0.1  # of the tolerance: how flat, beside the steepest point seen, an objective without a bound has to be
+PAIRS, PAIRS_OF_HINGE = 10, 100  # of L-BFGS: margins that come and go take many to describe
+PAIRED = 2**21  # numbers that the steps of one head's pairs may be: 16 MiB, and as much for the changes
 MARGIN = 0.5  # of the tolerance that the float32 gradient has to stay below before float64 is asked
 
 
@@ -36,7 +39,7 @@ class Solved(NamedTuple):
     certificate: Certificate
     iterations: int
     evaluations: int
-    stopped: str  # "gap", "noise floor", "limit", or where λ = 0 "flat"
+    stopped: str  # "gap", "noise floor", "limit", "diverged", or where λ = 0 "flat"
 
 
 class Heads:
@@ -68,11 +71,15 @@ class Heads:
     ) -> None:
         self.objective, self.l2, self.tolerance, self.limit = objective, list(l2), tolerance, limit
         starts = starts or [np.zeros(objective.size) for _ in l2]
-        self.solvers = [LBFGS(start, noise=NOISE) for start in starts]
+        pairs = PAIRS
+        if objective.name == "squared_hinge":
+            pairs = min(PAIRS_OF_HINGE, max(PAIRS, PAIRED // objective.size))
+        self.solvers = [LBFGS(start, pairs=pairs, noise=NOISE) for start in starts]
         self.solved: dict[int, Solved] = {}
         self.first = 0  # the first of the heads that the last pass was for
         self._renewed = [-1] * len(self.l2)
         self._steepest = [0.0] * len(self.l2)
+        self._refused = [math.inf] * len(self.l2)  # the least estimate that float64 did not confirm
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Until every head is done, or ``stop`` says so; what was reached is in `solvers` at any time."""
@@ -102,8 +109,8 @@ class Heads:
         if stopped:
             certificate = certify(self.objective, Head(solver.x, l2))
             reached = certificate.gap is not None and certificate.gap <= self.tolerance * certificate.value
-            if stopped == "gap" and not reached:
-                stopped = ""
+            if stopped == "gap" and not reached and gap is not None:
+                stopped, self._refused[h] = "", gap
             else:
                 stopped = "gap" if reached else stopped
                 self.solved[h] = Solved(certificate, solver.iterations, solver.evaluations, stopped)
@@ -112,10 +119,10 @@ class Heads:
 
     def _stopped(self, h: int, gap: float | None) -> str:
         solver, l2 = self.solvers[h], self.l2[h]
-        if gap is not None and gap <= MARGIN * self.tolerance * solver.value:
+        if gap is not None and gap <= min(MARGIN * self.tolerance * solver.value, self._refused[h] / 2):
             return "gap"
         if solver.stalled:
-            return "noise floor"
+            return "noise floor" if math.isfinite(solver.value) else "diverged"
         norm = float(np.linalg.norm(solver.gradient))
         self._steepest[h] = max(norm, self._steepest[h])
         if l2 == 0 and norm <= FLAT * self.tolerance * self._steepest[h]:

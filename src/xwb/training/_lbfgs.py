@@ -92,7 +92,7 @@ class LBFGS:
         self.x, self.value, self.gradient = self.point, value, gradient
         self.iterations += 1
         norm = float(np.linalg.norm(gradient))
-        progress = decrease > 4 * self._search.tolerance or norm < 0.9 * self._lowest
+        progress = decrease > 2 * self._search.tolerance or norm < 0.9 * self._lowest
         self._idle = 0 if progress else self._idle + 1
         self._lowest = min(self._lowest, norm)
         self.stalled = self._idle >= PATIENCE or norm == 0.0
@@ -118,7 +118,7 @@ class LBFGS:
             self.stalled = True
             return
         first = 1.0 if self._steps else min(1.0, 1.0 / math.sqrt(-slope))
-        self._search = _Search(self.value, slope, first, self.noise * abs(self.value))
+        self._search = _Search(self.value, slope, first, 2 * self.noise * abs(self.value))
         self.point = self.x + first * self._direction
 
     def _times_inverse(self, vector: Array) -> Array:
@@ -180,7 +180,7 @@ class _Search:
         self.trials = 0
 
     def accepts(self, value: float, slope: float) -> bool:
-        return self._decreases(value) and abs(slope) <= -FLATTER * self.slope
+        return math.isfinite(value) and self._decreases(value) and abs(slope) <= -FLATTER * self.slope
 
     def narrow(self, value: float, slope: float) -> bool:
         """Take in what `step` gave, and choose the next; False where the interval has no room for one."""
@@ -195,13 +195,14 @@ class _Search:
         low, high = self.low[0], self.high[0] if self.high else math.inf
         if self.high is None:
             wanted = _cubic(self.low, (0.0, self.value, self.slope))
-            self.step = min(max(wanted, 2 * low), 10 * low) if math.isfinite(wanted) else 4 * low
-            return True
+            farthest = low * 10.0**self.trials  # faster each time: nothing says how far away the minimum is
+            self.step = min(max(wanted, 2 * low), farthest) if math.isfinite(wanted) else farthest
+            return math.isfinite(self.step)
         wanted = _cubic(self.low, self.high)
         width = high - low
-        self.step = (
-            min(max(wanted, low + 0.1 * width), high - 0.1 * width) if math.isfinite(wanted) else low + width / 2
-        )
+        if not math.isfinite(wanted):  # bisecting would take all trials to come back from far outside
+            wanted = low + 0.1 * width
+        self.step = min(max(wanted, low + 0.1 * width), high - 0.1 * width)
         return width > 1e-14 * high
 
     def _decreases(self, value: float) -> bool:

@@ -24,14 +24,16 @@ class NormalEquations:
         D, K = objective.features, objective.outputs
         gram, cross = np.zeros((D, D)), np.zeros((D, K))
         of_X, of_T = np.zeros(D), np.zeros(K)
-        for rows in objective.part.blocks():
-            X = rows.X.astype(np.float64)
+        origin_X, origin_T = np.zeros(D), np.zeros(K)
+        for i, rows in enumerate(objective.part.blocks()):
+            if i == 0 and not objective.penalise_bias:  # from near the mean, or centring cancels digits
+                origin_X, origin_T = rows.X[0].astype(np.float64), rows.y[0].copy()
+            X, T = rows.X - origin_X, rows.y - origin_T
             scaled = X if rows.weight is None else X * rows.weight[:, None]
-            T = rows.y if rows.weight is None else rows.y * rows.weight[:, None]
             gram += product(scaled.T, X)
-            cross += product(scaled.T, rows.y)
+            cross += product(scaled.T, T)
             of_X += scaled.sum(axis=0)
-            of_T += T.sum(axis=0)
+            of_T += (T if rows.weight is None else T * rows.weight[:, None]).sum(axis=0)
         total = objective.part.weight
         gram, cross, self._mean_X, self._mean_T = gram / total, cross / total, of_X / total, of_T / total
         if objective.penalise_bias:  # then the bias is the weight of a feature that is 1 throughout
@@ -40,6 +42,7 @@ class NormalEquations:
         else:
             gram -= np.outer(self._mean_X, self._mean_X)
             cross -= np.outer(self._mean_X, self._mean_T)
+            self._mean_X, self._mean_T = self._mean_X + origin_X, self._mean_T + origin_T
         self._values, self._vectors = symmetric_eigen(gram)
         self._cross = product(self._vectors.T, cross)
 

@@ -59,7 +59,7 @@ class Trainer:
         """The epochs.
 
         Raises:
-            DivergedError: the loss is no longer finite.
+            DivergedError: the loss or a parameter is no longer finite.
         """
         options, params = self.options, self.params
         ours = [[p if i % 2 == side else None for i, p in enumerate(params)] for side in (0, 1)]
@@ -77,10 +77,7 @@ class Trainer:
                 share = float(len(rows.X)) if w is None else float(w.sum(dtype=np.float64))
                 total, weight = total + share * float(value), weight + share
                 if not np.isfinite(value):
-                    raise DivergedError(
-                        f"training diverged in epoch {number}: the loss is no longer finite; "
-                        f"try --lr below {self._lr:g}"
-                    )
+                    raise self._diverged(number, "loss is")
                 grads = back(back_loss(), needs=self.net.params, factored=True)[1:]
                 for opt, own, state in zip(self._optimizers, ours, states, strict=True):
                     opt.lr = self._lr * (1 - step / steps)
@@ -89,9 +86,16 @@ class Trainer:
                 if stop():
                     whole = False
                     break
+            if not all(np.isfinite(array).all() for array in params):  # no loss has seen the last step
+                raise self._diverged(number, "parameters are")
             yield Epoch(number, params, total / weight if weight else 0.0, whole)
             if not whole:
                 return
+
+    def _diverged(self, epoch: int, what: str) -> DivergedError:
+        return DivergedError(
+            f"training diverged in epoch {epoch}: the {what} no longer finite; try --lr below {self._lr:g}"
+        )
 
 
 def penalty(params: list[Array], options: FitOptions) -> float:

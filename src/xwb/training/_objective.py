@@ -18,6 +18,7 @@ from ._rows import Part, Rows
 
 LOSSES = ("softmax", "squared_hinge", "hinge", "squared_error")
 KINDS = ("weston_watkins", "crammer_singer")
+SUMMED = 256  # rows whose float32 gradients are added in float32: BLAS adds a column's one by one
 
 
 def head_loss(loss: str, kind: str = "weston_watkins") -> Callable[..., Any]:
@@ -82,6 +83,7 @@ class Objective:
         penalised = gradient if self.penalise_bias else self.unpacked(gradient)[0]
         return float(np.vdot(penalised, penalised)) / (2 * l2)
 
+    @np.errstate(over="ignore", invalid="ignore")  # a head that diverges is not finite, and says so itself
     def evaluate(self, heads: Sequence[Head], dtype: Any = np.float32) -> list[Evaluated]:
         """Values and gradients of all heads, from one pass over the examples.
 
@@ -101,7 +103,8 @@ class Objective:
             loss, dZ = self._block(X, rows, W, b, H)
             losses += loss
             dW += product(X.T, dZ, part_of_dW)
-            db += column_sums(dZ)
+            for start in range(0, len(dZ), SUMMED):
+                db += column_sums(dZ[start : start + SUMMED])
         out = []
         for h, head in enumerate(heads):
             gradient = np.empty(self.size)
