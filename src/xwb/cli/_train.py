@@ -20,7 +20,7 @@ from ._train_digits import digits
 from ._train_words import conclusion, default_folder, opening, progress
 
 if TYPE_CHECKING:
-    from ..training import Event, Fit, FitOptions
+    from ..training import Event, Fit, FitOptions, Prepared
 
 EVERY = 2.0  # seconds between lines of progress where no bar can be
 CHOSEN = (
@@ -132,7 +132,7 @@ def train(command: list[str], /, **given: Any) -> int:
     with prepare(**source) as data:
         job = Fit(data, options)
         tell(opening(data, job, chosen))
-        record = _record(command, given, time.perf_counter() - started)
+        record = _record(command, given, data, time.perf_counter() - started)
         stop = note_signals()
         with _progress(job, quiet or as_json) as show:
             for event in job.run(out, record=record, stop=stop):
@@ -161,12 +161,11 @@ def _source(given: dict[str, Any], options: FitOptions) -> dict[str, Any]:
         test = (test, given["test_target"])
     elif test is not None and beside:
         raise OptionError(f"--test {test} takes  --test-target LABELS.npy  too, since --target is a file of labels")
-    columns = [name.strip() for name in target.split(",")] if "," in target else target
     holdout = 0.2 if given["holdout"] is None else given["holdout"]
     options.check_holdout(holdout)
     return {
         "source": files[0] if len(files) == 1 else list(files),
-        "target": Path(target) if beside else columns,
+        "target": Path(target) if beside else target,
         "test": test,
         "holdout": holdout,
         "seed": options.seed,
@@ -178,12 +177,13 @@ def _source(given: dict[str, Any], options: FitOptions) -> dict[str, Any]:
     }
 
 
-def _record(command: list[str], given: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _record(command: list[str], given: dict[str, Any], data: Prepared, seconds: float) -> dict[str, Any]:
     """What ``run.json`` has beside what the job itself knows."""
-    kept = {name: given[name] for name in ("target", "weights", "groups", "class_weight", "memory")}
+    kept = {name: given[name] for name in ("weights", "groups", "class_weight", "memory")}
     return {
         "command": command,
         "options": {
+            "target": data.targets if len(data.targets) > 1 and "," in given["target"] else given["target"],
             **kept,
             "holdout": 0.2 if given["holdout"] is None else given["holdout"],
             "standardise": not given["no_standardise"],

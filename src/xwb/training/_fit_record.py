@@ -85,11 +85,16 @@ def swept(grid: Mapping[str, Sequence[Any]], heads: Sequence[Fitted], chosen: in
                 "gap": _finite(head.gap),
                 "evaluations": head.evaluations,
                 "stopped": head.stopped or "interrupted",
-                "metrics": {"validation": head.validation} if head.validation else {},
+                "metrics": {"validation": _numbers(head.validation)} if head.validation else {},
             }
             for head in heads
         ],
     }
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is said of each class and each target, which only the chosen head has."""
+    return {name: value for name, value in metrics.items() if not isinstance(value, list | dict)}
 
 
 def line(event: Event, task: str) -> dict[str, Any]:

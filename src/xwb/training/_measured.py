@@ -12,6 +12,8 @@ from ._model import network
 from ._prepare import Prepared
 from ._regression_metrics import RegressionMetrics
 
+MATRIX = 30  # classes up to which a confusion matrix is kept; more cannot be read
+
 
 def measured(data: Prepared, params: Sequence[Array], options: FitOptions, part: str) -> dict[str, Any] | None:
     """The metrics of parameters on a part, None where there is no such part."""
@@ -29,7 +31,10 @@ def measured(data: Prepared, params: Sequence[Array], options: FitOptions, part:
         if weight is not None and data.class_weights is not None:
             weight = weight / data.class_weights[rows.y]
         metrics.add(scores, rows.y, weight)
-    return metrics.result()
+    result = metrics.result()
+    if isinstance(metrics, ClassificationMetrics) and metrics.confusion is not None and len(data.classes) <= MATRIX:
+        result["confusion"] = metrics.confusion.tolist()
+    return result
 
 
 def score(metrics: Mapping[str, Any] | None) -> float | None:

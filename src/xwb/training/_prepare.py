@@ -91,7 +91,7 @@ def prepare(
 
     Args:
         source: what `xwb.data.open_table` takes, or an array X (N, D).
-        target: a column, a list of columns (regression), a ``.npy`` file, or an array y (N,) or (N, K).
+        target: a column, several as a list or "A,B" (regression), a ``.npy`` file, or an array y (N,) or (N, K).
         features: columns; None for every column of numbers or booleans that is nothing else.
         weights: a column of weights, or an array (N,).
         groups: a column, or an array (N,), whose equal values are never split.

@@ -7,9 +7,9 @@ from ._fit_options import FitOptions, all_decided
 from ._minimise import stacked
 from ._parts import BUFFER, Layout
 
-LIBRARIES = 40 * 2**20  # SciPy and the threads of BLAS, loaded when they are first used
+LIBRARIES = 50 * 2**20  # SciPy, the threads of BLAS and what malloc keeps: as measured
 VECTORS = 2 * 10 + 8  # float64 vectors that L-BFGS keeps: pairs, points, gradients, directions
-SCORES = 6  # arrays of a block's scores that the losses have at a time
+SCORES = 4  # arrays of a block's scores that the losses have at a time
 
 
 def working_set(options: FitOptions, task: str, features: int, outputs: int) -> int:
@@ -27,12 +27,12 @@ def working_set(options: FitOptions, task: str, features: int, outputs: int) -> 
 def _of(head: FitOptions, heads: list[FitOptions], D: int, K: int, n: int) -> int:
     """While one head is trained, or with it those that share its passes."""
     alike = sum((one.loss, one.solver) == (head.loss, head.solver) for one in heads)
-    in_float64 = 12 * n * D + SCORES * 8 * n * K + 40 * D * K + 32 * K * K  # a certificate
+    in_float64 = 20 * n * D + SCORES * 8 * n * K + 40 * D * K + 32 * K * K  # a certificate
     if head.solver == "lbfgs":
         H = alike if stacked(alike, K) else 1
         curvature = (H + 3) * 8 * D * D if D <= MOST_FEATURES else 0
         state = VECTORS * 8 * H * (D * K + K) + curvature
-        return state + max(8 * n * D + H * (20 * D * K + SCORES * 4 * n * K), in_float64)
+        return state + H * (20 * D * K + SCORES * 4 * n * K) + in_float64
     if head.solver == "normal":
         return max(6 * 8 * D * D + 24 * n * D + 40 * D * K, in_float64)
     widths = (D, *head.hidden, K)
