@@ -308,10 +308,10 @@ def test_names_dtypes_and_notes(tmp_path):
     with prepare(tmp_path / "a.npz", "y", features=["b", "A"], memory=1) as data:
         assert data.feature_names == ["b", "A[0]", "A[1]"]
         assert data.dtypes == {"b": "bool", "A": "float16"}
-        assert data.notes[0] == "classification, since the target is integers"
-        assert data.notes[1] == "rows: 8 train, 2 validation"
-        assert "is on disk" in data.notes[-1]
-    assert "is in memory" in prepare(tmp_path / "a.npz", "y").notes[-1]
+        assert data.notes[0].startswith("classification, since the target is 2 different integers; --task regression")
+        assert "is read from disk" in data.notes[-1]
+    with prepare(tmp_path / "a.npz", "y", features=["b", "c"]) as data:
+        assert len(data.notes) == 1
 
 
 def test_other_tables_give_the_features_in_the_models_order(tmp_path):

@@ -24,8 +24,8 @@ CASES = {
     "large integers": ([str(2**70), "0", str(2**70), str(-(2**65))], [-(2**65), 0, 2**70]),
     "padded with zeros": (["007", "7", "007", "12"], ["007", "12", "7"]),
     "booleans": (["True", "false", "TRUE", "False"], [False, True]),
-    "whole floats": (["1.0", "0.0", "1.0", "0.0", "0.0"], [0, 1]),
-    "signed": (["+1", "-1", "+1", "-1", "-1"], [-1, 1]),
+    "whole floats": (["1.0", "0.0", "1.0", "0.0"] * 5, [0, 1]),
+    "signed": (["+1", "-1", "+1", "-1"] * 5, [-1, 1]),
     "text": (["b", "a", "é", "b"], ["a", "b", "é"]),
     "text and numbers": (["1e3", "True", "abc", "007"], ["007", "1e3", "True", "abc"]),
     "numbers and booleans": (["1", "True", "1", "0"], ["0", "1", "True"]),
@@ -51,7 +51,7 @@ def test_classes_of_a_csv_file(tmp_path, case):
     [
         (np.array([3, -2, 3], np.int8), [-2, 3]),
         (np.array([2**64 - 1, 0, 7], np.uint64), [0, 7, 2**64 - 1]),
-        (np.array([1.0, 0.0, 1, 0, 0]), [0, 1]),
+        (np.array([1.0, 0, 1, 0] * 5), [0, 1]),
         (np.array([True, False]), [False, True]),
         (np.array(["b", "007", "b"]), ["007", "b"]),
         (np.array(["10", "9"]), ["10", "9"]),  # text that says so is text
@@ -69,10 +69,10 @@ def test_classes_of_an_array(y, classes):
 
 FLOATS = {
     "fractions": ([0.5, 1, 1, 1, 1], "regression"),
-    "whole": ([0, 1, 1, 1, 1], "classification"),
-    "half as many as rows": ([0, 1, 1, 0], "regression"),
-    "1000": ([*range(1000)] * 3, "classification"),
-    "1001": ([*range(1001)] * 3, "regression"),
+    "10 rows of each": ([0, 1] + [1] * 18, "classification"),
+    "fewer": ([0, 1] + [1] * 17, "regression"),
+    "100": ([*range(100)] * 10, "classification"),
+    "101": ([*range(101)] * 20, "regression"),
 }
 
 
@@ -85,6 +85,8 @@ def test_the_task_of_floats(tmp_path, case, form):
     with prepare(source, "label" if form == "csv" else np.array(values), holdout=0) as data:
         assert data.task == task
         assert data.notes[0].startswith(f"{task}, since the target ")
+        other = {"regression": "--task classification", "classification": "--task regression"}[task]
+        assert (other in data.notes[0]) == (case != "fractions")
         if task == "regression":
             np.testing.assert_array_equal(_codes(data)[:, 0], values)
 

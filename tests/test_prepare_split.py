@@ -154,7 +154,10 @@ def test_parts_without_rows():
     X, y = np.arange(4)[:, None], np.arange(4)
     with pytest.raises(DataError, match=r"--holdout 0\.5 of 4 rows leaves none to train on; give a smaller fraction"):
         prepare(X, y, holdout=0.5)
-    with pytest.raises(DataError, match=r"--holdout 0.2 of 4 rows holds none out; give a larger.*--holdout 0"):
+    with pytest.raises(
+        DataError,
+        match=r"--holdout 0.2 of 4 rows holds none out: none of the 4 classes has 3 rows; give a larger.*--holdout 0",
+    ):
         prepare(X, y)
     with pytest.raises(DataError, match=r"--holdout 0.2 of 4 rows holds none out"):
         prepare(X, y % 2, groups=np.ones(4, int))

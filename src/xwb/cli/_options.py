@@ -60,7 +60,7 @@ def _values(name: str, text: str) -> list[Any]:
             "1e-4,1e-3"
         ) from None
     if name == "seed":
-        if any(value != int(value) for value in values):
+        if not all(math.isfinite(value) and value == int(value) for value in values):
             raise click.BadParameter(f"seeds are whole numbers; got {text}")
         return [int(value) for value in values]
     return values

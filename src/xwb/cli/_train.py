@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,28 @@ import click
 from ._options import amount, names, sweep, widths
 from ._output import complain, say
 from ._train_digits import digits
+from ._train_words import conclusion, default_folder, opening, progress
 
 if TYPE_CHECKING:
-    from ..training import Event, Fit, Prepared
+    from ..training import Event, Fit, FitOptions, Prepared
 
 EVERY = 2.0  # seconds between lines of progress where no bar can be
+CHOSEN = (
+    "loss",
+    "kind",
+    "l2",
+    "penalise_bias",
+    "hidden",
+    "activation",
+    "solver",
+    "lr",
+    "epochs",
+    "batch",
+    "tolerance",
+    "max_evaluations",
+    "sweep",
+    "seed",
+)
 
 
 class _Train(click.Command):
@@ -33,7 +51,7 @@ class _Train(click.Command):
 
 
 # The defaults are those of FitOptions; a test holds the numbers shown here against them.
-@click.command(cls=_Train)
+@click.command(cls=_Train, no_args_is_help=True)
 @click.argument("files", type=click.Path(path_type=Path), metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--target",
@@ -98,182 +116,87 @@ def train(command: list[str], /, **given: Any) -> int:
     A linear head with a smooth loss is trained to a certified distance from the optimum. The run folder gets
     model.safetensors, run.json, metrics.jsonl and report.html; xwb predict and xwb evaluate read it.
     """
-    from ..core import OptionError
     from ..reports import write_fit_report
     from ..runs import refuse_foreign
     from ..training import Fit, FitOptions, prepare
     from ._signals import note_signals
 
-    out = given.pop("out") or _default_folder(given["files"][0])
+    out = given.pop("out") or default_folder(given["files"][0])
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
     tell: Callable[[str], None] = (lambda text: None) if quiet or as_json else say
     started = time.perf_counter()
-    chosen = {name: given.pop(name) for name in CHOSEN}
-    options = FitOptions(**{name: value for name, value in chosen.items() if value is not None})
+    chosen = {name: value for name in CHOSEN if (value := given.pop(name)) is not None}
+    options = FitOptions(**chosen)
+    source = _source(given, options)
     refuse_foreign(out)
-    files, target = given["files"], given["target"]
-    test = given["test"]
-    if given["test_target"] is not None:
-        if test is None:
-            raise OptionError("--test-target goes with --test FILE")
-        test = (test, given["test_target"])
-    columns = target if target.endswith(".npy") or "," not in target else [name.strip() for name in target.split(",")]
-    with prepare(
-        files[0] if len(files) == 1 else list(files),
-        Path(target) if target.endswith(".npy") else columns,
-        features=given["features"],
-        weights=given["weights"],
-        groups=given["groups"],
-        task=given["task"],
-        test=test,
-        holdout=0.2 if given["holdout"] is None else given["holdout"],
-        seed=options.seed,
-        standardise=not given["no_standardise"],
-        class_weight=given["class_weight"],
-        memory=given["memory"],
-        scratch=given["scratch"],
-    ) as data:
+    with prepare(**source) as data:
         job = Fit(data, options)
-        tell(_opening(data, job))
-        ready = time.perf_counter() - started
-        record = {
-            "command": command,
-            "options": {
-                "target": target,
-                "holdout": given["holdout"],
-                "standardise": not given["no_standardise"],
-                "class_weight": given["class_weight"],
-                "memory": given["memory"],
-            },
-            "data": {"source": [str(file) for file in files], "seconds": round(ready, 3)},
-        }
+        tell(opening(data, job, chosen))
+        record = _record(command, given, data, time.perf_counter() - started)
         stop = note_signals()
         with _progress(job, quiet or as_json) as show:
             for event in job.run(out, record=record, stop=stop):
                 show(event)
-    tell(_conclusion(job, time.perf_counter() - started))
-    page = write_fit_report(out)
+    tell(conclusion(job, time.perf_counter() - started))
+    page = write_fit_report(out)  # told after the rest, which a disk that is full now would hide
     tell(f"run            {out}  (look at {page})")
     if as_json:
-        from ..runs import Run
-
-        found = Run.open(out).record
-        say(json.dumps({name: found[name] for name in ("status", "fit", "sweep", "metrics")} | {"run": str(out)}))
+        say(_json(out))
     if job.status == "finished":
         return 0
     complain(f"interrupted; what was reached is in {out}")
     return 130
 
 
-CHOSEN = (
-    "loss",
-    "kind",
-    "l2",
-    "penalise_bias",
-    "hidden",
-    "activation",
-    "solver",
-    "lr",
-    "epochs",
-    "batch",
-    "tolerance",
-    "max_evaluations",
-    "sweep",
-    "seed",
-)
+def _source(given: dict[str, Any], options: FitOptions) -> dict[str, Any]:
+    """What `prepare` is called with."""
+    from ..core import OptionError
+    from ..training import working_set
+
+    files, target, test = given["files"], given["target"], given["test"]
+    beside = target.lower().endswith(".npy")
+    if given["test_target"] is not None:
+        if test is None or not beside:
+            raise OptionError("--test-target goes with --test FILE and --target LABELS.npy, labels beside the features")
+        test = (test, given["test_target"])
+    elif test is not None and beside:
+        raise OptionError(f"--test {test} takes  --test-target LABELS.npy  too, since --target is a file of labels")
+    holdout = 0.2 if given["holdout"] is None else given["holdout"]
+    options.check_holdout(holdout)
+    return {
+        "source": files[0] if len(files) == 1 else list(files),
+        "target": Path(target) if beside else target,
+        "test": test,
+        "holdout": holdout,
+        "seed": options.seed,
+        "standardise": not given["no_standardise"],
+        "working": partial(working_set, options),
+        **{
+            name: given[name] for name in ("features", "weights", "groups", "task", "class_weight", "memory", "scratch")
+        },
+    }
 
 
-def _default_folder(file: Path) -> Path:
-    """``runs/embeddings`` for ``data/embeddings.csv.gz``."""
-    return Path("runs") / (file.name.split(".")[0] or "fit")
+def _record(command: list[str], given: dict[str, Any], data: Prepared, seconds: float) -> dict[str, Any]:
+    """What ``run.json`` has beside what the job itself knows."""
+    kept = {name: given[name] for name in ("weights", "groups", "class_weight", "memory")}
+    return {
+        "command": command,
+        "options": {
+            "target": data.targets if len(data.targets) > 1 and "," in given["target"] else given["target"],
+            **kept,
+            "holdout": 0.2 if given["holdout"] is None else given["holdout"],
+            "standardise": not given["no_standardise"],
+        },
+        "data": {"source": [str(file) for file in given["files"]], "seconds": round(seconds, 3)},
+    }
 
 
-def _opening(data: Prepared, job: Fit) -> str:
-    rows = ", ".join(f"{name} {part.rows:,}" for name, part in data.parts.items())
-    what = (
-        f"{len(data.classes):,} classes"
-        if data.task == "classification"
-        else f"{len(data.targets)} target" + "s" * (len(data.targets) > 1)
-    )
-    lines = [f"data           {rows} rows; {len(data.feature_names):,} features, {what}"]
-    lines += [f"note           {note}" for note in data.notes]
-    heads = f"{len(job.heads)} heads; " if len(job.heads) > 1 else ""
-    return "\n".join([*lines, f"solver         {heads}{job.why}"])
+def _json(out: Path) -> str:
+    from ..runs import Run
 
-
-def _conclusion(job: Fit, seconds: float) -> str:
-    from ..training import metric_lines
-
-    final, options = job.final, job.final.options
-    assert final.objective is not None
-    lines = []
-    if len(job.heads) > 1:
-        lines += _table(job)
-        again = ", refitted on train and validation" if job.status == "finished" else ""
-        lines.append(f"chosen         {_label(job, job.best)}{again}")
-    bound = f"{final.objective:.6g}"
-    if final.gap is not None:
-        bound += f", at most {final.gap:.2g} above the optimum ({_relative(final.gap, final.objective)})"
-    elif not options.hidden and options.l2 == 0:
-        bound += "; there is no bound on the distance to the optimum, since λ is 0"
-    lines.append(f"objective      {bound}")
-    if final.stopped in ("limit", "noise floor"):
-        reason = {
-            "limit": f"stopped after {final.evaluations:,} evaluations; --max-evaluations allows more",
-            "noise floor": "stopped where float32 rounding hides further progress",
-        }[final.stopped]
-        lines.append(f"note           {reason}")
-    if options.l2 == 0 and job.metrics.get("train", {}).get("accuracy") == 1.0:
-        lines.append(
-            "note           every training row is right: without --l2 the weights grow for as long as you let them"
-        )
-    for part in ("test", "validation", "train"):
-        if part in job.metrics:
-            before = " (before the refit)" if part == "validation" and len(job.heads) > 1 else ""
-            lines += ["", f"{part}{before}"]
-            lines += metric_lines(job.metrics[part], [str(c) for c in job.data.classes or job.data.targets])
-            break
-    for part in ("validation", "train"):
-        if part in job.metrics and part not in lines[-0:]:
-            score = job.metrics[part].get("accuracy", job.metrics[part].get("r2"))
-            if score is not None:
-                lines.append(f"{part:<14} {_percent(job, score)}")
-    return "\n".join([*lines, f"time           {seconds:.1f} s"])
-
-
-def _percent(job: Fit, score: float) -> str:
-    return f"accuracy {100 * score:.1f} %" if job.data.task == "classification" else f"R² {score:.4f}"
-
-
-def _relative(gap: float, objective: float) -> str:
-    return f"{100 * gap / objective:.2g} % of it" if objective > 0 else "it is 0"
-
-
-def _label(job: Fit, h: int) -> str:
-    head = job.heads[h]
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in head.label.items()
-        if name in job.options.sweep
-    )
-
-
-def _table(job: Fit) -> list[str]:
-    """The heads of a sweep, one a line."""
-    labels = [_label(job, h) for h in range(len(job.heads))]
-    wide = max(map(len, labels))
-    lines = [f"{'head':<{wide}}  {'objective':>11}  {'gap':>8}  validation"]
-    for h, (label, head) in enumerate(zip(labels, job.heads, strict=True)):
-        score = None
-        if head.validation:
-            score = head.validation.get("accuracy", head.validation.get("r2"))
-        cells = [
-            "-" if head.objective is None else f"{head.objective:.6g}",
-            "-" if head.gap is None else f"{head.gap:.1e}",
-            head.stopped or "-" if score is None else _percent(job, score),
-        ]
-        lines.append(f"{label:<{wide}}  {cells[0]:>11}  {cells[1]:>8}  {cells[2]}{'  <' if h == job.best else ''}")
-    return lines
+    found = Run.open(out).record
+    return json.dumps({name: found[name] for name in ("status", "fit", "sweep", "metrics")} | {"run": str(out)})
 
 
 @contextlib.contextmanager
@@ -288,33 +211,13 @@ def _progress(job: Fit, quiet: bool) -> Iterator[Callable[[Event], None]]:
 
         console = Console()
         with Live(console=console, transient=True, refresh_per_second=8) as live:
-            yield lambda event: live.update(Text(_words(job, event), no_wrap=True, overflow="ellipsis"))
+            yield lambda event: live.update(Text(progress(job, event), no_wrap=True, overflow="ellipsis"))
     else:
         told = [-EVERY]
 
         def line(event: Event) -> None:
             if event.stopped or event.seconds - told[0] >= EVERY:
                 told[0] = event.seconds
-                say(_words(job, event))
+                say(progress(job, event))
 
         yield line
-
-
-def _words(job: Fit, event: Event) -> str:
-    many = len(job.options.sweep) > 0
-    words = [f"head {event.head + 1}/{len(job.heads)}"] if many and event.head < len(job.heads) else []
-    words.append(f"{'epoch' if event.epoch else 'evaluation'} {event.number}")
-    words.append(f"objective {event.objective:.6g}")
-    if event.gradient_norm is not None:
-        words.append(f"gradient {event.gradient_norm:.1e}")
-    if event.gap is not None:
-        words.append(f"gap {event.gap:.1e}")
-    if event.validation is not None:
-        words.append(f"validation {_percent(job, event.validation)}")
-    if event.seconds > 0:
-        words.append(f"{event.rows / event.seconds:,.0f} rows/s")
-    if event.epoch:
-        epochs = job.heads[min(event.head, len(job.heads) - 1)].options.epochs
-        left = event.seconds / event.number * (epochs - event.number) if event.number else 0
-        words.append(f"{left:.0f} s left")
-    return "  ".join([*words, event.stopped])

@@ -25,6 +25,14 @@ LOSSES = {
     "hinge": "the multiclass hinge",
     "squared_error": "squared error",
 }
+STOPPED = {
+    "gap": "at the tolerance",
+    "solved": "solved in closed form",
+    "flat": "where the gradient is nearly 0",
+    "noise floor": "where float32 rounding hides further progress",
+    "limit": "at the limit of evaluations",
+    "epochs": "after the last epoch",
+}
 
 
 def write_fit_report(run: Run | str | os.PathLike[str]) -> Path:
@@ -67,7 +75,7 @@ def _page(record: Mapping[str, Any], lines: Sequence[dict[str, Any]]) -> str:
     parts = [
         ("Training" if record["fit"].get("gap") is None else "The way to the optimum", convergence(record, lines)),
         ("Heads that were tried", sweep(record)),
-        ("How good it is", metrics_table(record["metrics"])),
+        ("How good it is", [*metrics_table(record["metrics"]), *_before(record)]),
         ("Confusion", confusion(record["metrics"], names)),
         (f"Each {'class' if data.get('classes') else 'target'}", each(record["metrics"], names)),
         ("Calibration", calibration(record["metrics"])),
@@ -94,8 +102,11 @@ def _model(record: Mapping[str, Any], names: Sequence[str]) -> str:
     hidden = list(options.get("hidden") or [])
     sizes = "–".join(map(str, [data["features"], *hidden, len(names)]))
     kind = f"{sizes} {options.get('activation', 'relu')} network" if hidden else f"linear head, {sizes}"
-    loss = LOSSES.get(options["loss"], str(options["loss"]))
+    name = record["fit"].get("loss") or options.get("loss")  # what was asked for may be nothing
+    loss = LOSSES.get(name, str(name))
     rows = data["parts"].get("train", data["rows"])
+    if record["fit"].get("refitted"):
+        rows += data["parts"].get("validation", 0)
     return f"A {kind}, trained with {loss} on {rows:,} rows of {data['rows']:,}."
 
 
@@ -107,11 +118,23 @@ def _verdict(record: Mapping[str, Any]) -> str:
     if part == "train":
         said += "No rows were held out, so nothing is known of others. "
     fit = record["fit"]
+    if fit.get("objective") is None:
+        return said
     if fit.get("gap") == 0:
         return said + f"The objective is {digits(fit['objective'])}, which is its optimum."
-    if fit.get("gap") is not None:
+    if fit.get("gap") is not None and fit["gap"] < fit["objective"]:
         return said + f"The objective is {digits(fit['objective'])}, within {small(fit['gap'])} of the optimum."
     return said + f"The objective is {digits(fit['objective'])}, without a bound for how far it is from the least one."
+
+
+def _before(record: Mapping[str, Any]) -> list[str]:
+    """What the validation rows are of a head that has learnt from them in the end."""
+    if not record["fit"].get("refitted") or "validation" not in record["metrics"]:
+        return []
+    return [
+        "<figcaption>The validation rows were measured before the chosen head was trained once more, on them too."
+        "</figcaption>"
+    ]
 
 
 def _headline(record: Mapping[str, Any]) -> str:
@@ -121,12 +144,12 @@ def _headline(record: Mapping[str, Any]) -> str:
         if part in record["metrics"]:
             name, value, _ = main_metric(record["metrics"][part])
             pairs.append((f"{SPOKEN[part]} {name}", escape(value)))
-    pairs.append(("objective", digits(fit["objective"])))
+    pairs.append(("objective", digits(fit.get("objective"))))
     if fit.get("gap") is not None:
         pairs.append(("gap to the optimum", small(fit["gap"])))
     elif fit.get("gradient_norm") is not None:
         pairs.append(("gradient norm", small(fit["gradient_norm"])))
-    if fit.get("evaluations") is not None:
+    if fit.get("evaluations"):  # mini-batches have none
         pairs.append(("evaluations", f"{fit['evaluations']:,}"))
     pairs.append(("time", seconds(fit["seconds"])))
     return facts(pairs, "numbers")
@@ -137,8 +160,9 @@ def _provenance(record: Mapping[str, Any], names: Sequence[str]) -> str:
     command = shlex.join(record["command"]) if record.get("command") else "from Python"
     sources = data["source"] if isinstance(data["source"], list) else [data["source"]]
     split = ", ".join(f"{part} {count:,}" for part, count in data["parts"].items() if count)
-    solver = ", ".join(str(fit[name]) for name in ("solver", "why") if fit.get(name))
-    stopped = f"{fit['stopped']}" if fit.get("stopped") else ""
+    why, solver = str(fit.get("why") or ""), str(fit.get("solver") or "")
+    solver = why if why.startswith(solver) else ", ".join(filter(None, (solver, why)))
+    stopped = STOPPED.get(str(fit.get("stopped")), str(fit.get("stopped") or ""))
     pairs = [
         ("command", f"<code>{escape(command)}</code>"),
         ("data", escape(_few(sources))),
@@ -173,8 +197,10 @@ def _counts(names: Sequence[str], counts: Sequence[float]) -> str:
 
 
 def _said(value: Any) -> str:
-    if value is None or value in ((), []):
+    if value is None or value in ((), [], {}):
         return "none"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name} = {_said(values)}" for name, values in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
+        return ", ".join(map(_said, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

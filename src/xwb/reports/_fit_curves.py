@@ -27,7 +27,8 @@ def convergence(record: Mapping[str, Any], lines: Lines) -> list[str]:
         return []
     unit = "epoch" if "epoch" in lines[0] else "evaluation"
     lines = _thinned(lines)
-    figures, key = _descent(record["fit"], lines, unit)
+    reached = record["fit"] if chosen is None else record["sweep"]["heads"][chosen]  # not the refitted head
+    figures, key = _descent(reached, lines, unit)
     validation = _validation(lines, unit)
     figures += validation
     key += ", and how good the model was on the validation rows." if validation else "."
@@ -121,12 +122,14 @@ def _sweep_table(heads: Sequence[dict[str, Any]], chosen: int, varied: Sequence[
     keys = [k for k in ("accuracy", "log_loss", "r2", "rmse") if any(k in _of(h, p) for h in heads for p in measured)]
     pairs = [(part, key) for part in measured for key in keys]
     header = ["", *varied, *(f"{SPOKEN[part]} {TITLES[key][0]}" for part, key in pairs)]
-    header += ["objective", "gap", "evaluations", "stopped"]
+    ends = {"objective": digits, "gap": small, "evaluations": count}
+    ends = {name: write for name, write in ends.items() if any(head.get(name) for head in heads)}
+    header += [*ends, "stopped"]
     rows = []
     for i, head in enumerate(heads[:HEADS]):
         cells = ["chosen" if i == chosen else "", *(_value(head.get(name)) for name in varied)]
         cells += [TITLES[key][1](_of(head, part).get(key)) for part, key in pairs]
-        cells += [digits(head.get("objective")), small(head.get("gap")), count(head.get("evaluations"))]
+        cells += [write(head.get(name)) for name, write in ends.items()]
         rows.append([*cells, _value(head.get("stopped"))])
     left = len(heads) - HEADS
     more = [f"<figcaption>{left:,} more heads are in run.json.</figcaption>"] if left > 0 else []
@@ -151,19 +154,21 @@ def _sweep_charts(heads: Sequence[dict[str, Any]], chosen: int, varied: Sequence
     alike = [head for head in heads if all(head.get(name) == best.get(name) for name in others)]
     shown = sorted((head for head in alike if (head.get(axis) or 0) > 0), key=lambda head: head[axis])
     main = next((k for k in ("accuracy", "r2") if k in _of(best, "validation")), None)
-    if len(shown) < 2 or main is None:
+    if main is None or sum(main in _of(head, "validation") for head in shown) < 2:
         return []
     keys = [main, *(k for k in ("log_loss", "rmse") if k in _of(best, "validation"))]
     figures = [f"<figure>{_sweep_chart(axis, key, shown, best)}</figure>" for key in keys]
     zero = f" The head with {axis} = 0 has no place on the axis." if len(shown) < len(alike) else ""
     fixed = ", ".join(f"{name} {_value(best.get(name))}" for name in others)
+    all_have = f" All have {escape(fixed)}." if fixed else ""
+    of_train = any(_of(head, "train") for head in shown)
+    trained = ' &ensp; <span class="key train"></span> training rows' if of_train else ""
     return [
         '<div class="charts">',
         *figures,
         "</div>",
-        '<figcaption><span class="key validation"></span> validation rows &ensp; <span class="key train"></span> '
-        f"training rows; the ring is the head that was chosen.{zero}{f' All have {escape(fixed)}.' if fixed else ''}"
-        "</figcaption>",
+        f'<figcaption><span class="key validation"></span> validation rows{trained}; '
+        f"the ring is the head that was chosen.{zero}{all_have}</figcaption>",
     ]
 
 

@@ -14,6 +14,7 @@ from ._model_checks import ACTIVATIONS
 from ._objective import KINDS, LOSSES
 
 SOLVERS = ("auto", "lbfgs", "normal", "sgd", "adam")
+CONVEX = ("lbfgs", "normal")  # solvers of smooth convex functions, which draw nothing
 SWEPT = ("l2", "loss", "lr", "seed")
 MOST_HEADS = 1000
 
@@ -82,6 +83,11 @@ class FitOptions:
         if math.prod(map(len, self.sweep.values())) > MOST_HEADS:
             raise OptionError(f"--sweep makes more than {MOST_HEADS:,} heads")
 
+    def check_holdout(self, holdout: float) -> None:
+        """Raise `OptionError` for a sweep without rows to choose by."""
+        if self.sweep and not holdout:
+            raise OptionError("--sweep chooses by validation, and there is none; give a --holdout, such as 0.2")
+
     def single(self, **values: Any) -> FitOptions:
         """The options of one head of the sweep."""
         return replace(self, sweep={}, **values)
@@ -96,6 +102,22 @@ def heads_of(options: FitOptions) -> list[FitOptions]:
     """The options of every head: one, or the grid of the sweep in the order given."""
     names = list(options.sweep)
     return [options.single(**dict(zip(names, values, strict=True))) for values in grid(*options.sweep.values())]
+
+
+def all_decided(options: FitOptions, task: str, features: int, outputs: int) -> list[tuple[FitOptions, str]]:
+    """`decided` of every head.
+
+    Raises:
+        OptionError: as `decided`, and where a sweep varies what no head makes use of.
+    """
+    heads = [decided(one, task, features, outputs) for one in heads_of(options)]
+    idle = [name for name in ("lr", "seed") if name in options.sweep]
+    if idle and all(head.solver in CONVEX for head, _ in heads):
+        raise OptionError(
+            f"--sweep {idle[0]} changes nothing, since the solver is {heads[0][0].solver}; sweep l2, or type  "
+            "--solver adam"
+        )
+    return heads
 
 
 def decided(options: FitOptions, task: str, features: int, outputs: int) -> tuple[FitOptions, str]:
@@ -115,10 +137,10 @@ def decided(options: FitOptions, task: str, features: int, outputs: int) -> tupl
             f"--loss {loss} does not fit a target of {what}; --task says what the target is, where xwb guessed wrong"
         )
     kinked = loss == "hinge" or (loss == "squared_hinge" and options.kind == "crammer_singer" and outputs > 2)
-    solver, why = options.solver, f"--solver {options.solver}"
+    solver, why = options.solver, f"{options.solver}, as asked"
     if solver == "auto":
         solver, why = _automatic(loss, bool(options.hidden), kinked, features)
-    elif solver in ("lbfgs", "normal"):
+    elif solver in CONVEX:
         if options.hidden:
             raise OptionError(f"--solver {solver} is for linear heads; networks take --solver adam or sgd")
         if solver == "normal" and loss != "squared_error":

@@ -13,10 +13,11 @@ from ..core import Array, DataError, OptionError
 from ._classes import as_class, decimal, is_integer
 from ._roles import Field, listed, read, scalar_names
 
-FEW = 1000  # distinct whole floats that may be classes
+FEW, ROWS_OF_EACH = 100, 10  # distinct whole floats that may be classes, and rows of each on average
 MOST = 1_000_000  # classes
 ROWS = 8192
 TASKS = ("classification", "regression")
+OTHERWISE = "--task classification makes each a class", "--task regression makes them numbers"
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def survey(fields: Sequence[Field], task: str | None) -> Targets:
     if task == "regression" or several:
         return _regression(fields, "as asked" if task else "since there are several targets")
     counts = _distinct(fields[0], task)
-    if counts is None:
-        return _regression(fields, "since the target has fractions, or many whole numbers with a decimal point")
+    if isinstance(counts, str):
+        return _regression(fields, counts)
     return _classification(fields[0], counts, task)
 
 
@@ -92,7 +93,8 @@ def check_labels(fields: Sequence[Field], targets: Targets) -> Targets:
     """
     if not targets.classes:
         return _regression(fields, targets.reason)
-    counts = _distinct(fields[0], "classification") or {}
+    counts = _distinct(fields[0], "classification")
+    assert isinstance(counts, dict)
     kind, known = type(targets.classes[0]), targets.codes
     strange = [value for value in counts if as_class(value, kind) not in known]
     if strange:
@@ -143,10 +145,11 @@ def _regression(fields: Sequence[Field], reason: str) -> Targets:
     return Targets("regression", rows, names, [], np.array([rows]), reason)
 
 
-def _distinct(field: Field, task: str | None) -> dict[Any, int] | None:
-    """How often each label occurs, as it is read; None where the targets are to be read as numbers."""
+def _distinct(field: Field, task: str | None) -> dict[Any, int] | str:
+    """How often each label occurs, as it is read; where the targets are to be read as numbers, the reason for that."""
     counts: dict[Any, int] = {}
     names, integers, rows = False, True, 0  # whether one was no number, whether all were integers
+    guessed = task is None and field.column.kind == "number"
     for (values,) in read([field], ROWS, [field]):
         _refuse_missing(field, values, rows)
         found, times = np.unique(values, return_counts=True)
@@ -155,8 +158,8 @@ def _distinct(field: Field, task: str | None) -> dict[Any, int] | None:
                 counts[value] = 0
                 names = names or isinstance(value, bool) or (isinstance(value, str) and decimal(value) is None)
                 integers = integers and (is_integer(value) if isinstance(value, str) else isinstance(value, int))
-                if task is None and field.column.kind == "number" and not names and _fraction(value):
-                    return None
+                if guessed and not names and _fraction(value):
+                    return "since the target has fractions"
             counts[value] += n
         rows += len(values)
         if len(counts) > MOST:
@@ -164,10 +167,14 @@ def _distinct(field: Field, task: str | None) -> dict[Any, int] | None:
                 f"{field.table.name}: the target {field.column.name} has more than {MOST:,} different values, too many "
                 "for classes; if they are numbers, type  --task regression"
             )
-        if task is None and not (names or integers) and len(counts) > FEW:
-            return None
-    classes = task is not None or names or integers or field.column.kind != "number" or 2 * len(counts) < rows
-    return counts if classes else None
+        if guessed and not (names or integers) and len(counts) > FEW:
+            return f"since the target has more than {FEW} different numbers with a decimal point; {OTHERWISE[0]}"
+    if guessed and not (names or integers) and rows < ROWS_OF_EACH * len(counts):
+        return (
+            f"since the target has {len(counts):,} different numbers with a decimal point in {rows:,} rows; "
+            f"{OTHERWISE[0]}"
+        )
+    return counts
 
 
 def _fraction(value: Any) -> bool:
@@ -206,7 +213,7 @@ def _classification(field: Field, counts: dict[Any, int], task: str | None) -> T
     if len(totals) == 1:
         raise DataError(f"{where} has one class only, {next(iter(totals))!r}; there is nothing to tell apart")
     classes = sorted(totals)
-    said = {int: "integers", bool: "true or false", str: "text"}[kind]
+    said = {int: f"{len(totals):,} different integers; {OTHERWISE[1]}", bool: "true or false", str: "text"}[kind]
     reason = "as asked" if task else f"since the target is {said}"
     return Targets("classification", rows, [field.column.name], classes, np.array([totals[c] for c in classes]), reason)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from ._roles import Roles, as_table, find_roles, listed, matched, matched_target
 from ._rows import Part
 from ._split import check_holdout, choose
 from ._storage import Storage
+
+UNEVEN = 100  # times as many rows of one class as of another, which is worth a note
 
 
 @dataclass
@@ -83,17 +85,18 @@ def prepare(
     class_weight: str | None = None,
     memory: int | None = None,
     scratch: Any = None,
+    working: Callable[[str, int, int], int] | None = None,
 ) -> Prepared:
     """Make a table ready for training linear heads; its rows are never all in memory unless they fit in the budget.
 
     Args:
         source: what `xwb.data.open_table` takes, or an array X (N, D).
-        target: a column, a list of columns (regression), a ``.npy`` file, or an array y (N,) or (N, K).
+        target: a column, several as a list or "A,B" (regression), a ``.npy`` file, or an array y (N,) or (N, K).
         features: columns; None for every column of numbers or booleans that is nothing else.
         weights: a column of weights, or an array (N,).
         groups: a column, or an array (N,), whose equal values are never split.
         task: "classification", "regression", or None: text, booleans and integers are classes, and so are floats that
-            are all whole, of at most 1000 values and fewer than half as many as rows.
+            are all whole, of at most 100 values with at least 10 rows each on average.
         test: a table with the same columns; a pair (X, y) where ``target`` is no column.
         holdout: the fraction that is held out for validation, of each class where there are no groups.
         seed: of that draw.
@@ -101,9 +104,10 @@ def prepare(
         class_weight: "balanced" makes all classes of the training part weigh the same.
         memory: bytes for the whole process; None for half of what is available.
         scratch: the folder for what does not fit; None for the system's.
+        working: from the task, D and the number of classes or targets, the bytes that training takes beside the data.
 
     Raises:
-        OptionError: an option that contradicts another, or does not exist.
+        OptionError: an option that contradicts another or does not exist, or ``memory`` is too little for ``working``.
         DataError: the data cannot be read, or not learnt from: the row, the column and what to do.
     """
     holdout, seed = check_holdout(holdout, seed)
@@ -117,7 +121,8 @@ def prepare(
     data = Source(roles, targets, choose(targets.counts, roles.groups, holdout, seed))
     tested = None if test is None else _test_source(data, target, test)
     layout = _layout(data, class_weight)
-    storage = Storage(layout, _sizes(data, tested), memory, scratch)
+    needed = working(targets.task, layout.features, len(targets.classes) or len(targets.names)) if working else 0
+    storage = Storage(layout, _sizes(data, tested), memory, scratch, needed)
     try:
         reader = Reader(data, layout.block, storage.room)
         sums = add_up(data, reader.first())
@@ -142,7 +147,7 @@ def prepare(
         mean=mean,
         scale=scale,
         fingerprint=fingerprint,
-        notes=_notes(data, tested, sums, parts, storage),
+        notes=_notes(data, tested, sums, storage, factors is not None),
         streamed=storage.streamed,
         dtypes=dict(zip((field.column.name for field in roles.features), sums.dtypes, strict=True)),
         _storage=storage,
@@ -213,9 +218,8 @@ def _class_counts(data: Source, tested: Source | None, sums: Sums) -> dict[str, 
     return {name: counts[name] for name in _sizes(data, tested)}
 
 
-def _notes(data: Source, tested: Source | None, sums: Sums, parts: dict[str, Part], storage: Storage) -> list[str]:
+def _notes(data: Source, tested: Source | None, sums: Sums, storage: Storage, balanced: bool) -> list[str]:
     notes = [f"{data.targets.task}, {data.targets.reason}"]
-    notes.append("rows: " + ", ".join(f"{part.rows:,} {name}" for name, part in parts.items()))
     constant = np.flatnonzero(sums.moments.constant)
     if len(constant):
         notes.append(
@@ -225,8 +229,17 @@ def _notes(data: Source, tested: Source | None, sums: Sums, parts: dict[str, Par
     absent = [label for label, n in zip(data.targets.classes, sums.counts[0], strict=False) if not n]
     if absent:
         notes.append(f"no training row is of the class {listed(absent)}")
+    unseen = [label for label, n in zip(data.targets.classes, sums.counts[1], strict=False) if not n]
+    if 0 < len(unseen) < len(data.targets.classes):  # all of them where nothing is held out
+        notes.append(f"no validation row is of the class {listed(unseen)}")
+    if (counts := sums.counts[0][sums.counts[0] > 0]).size and counts.max() >= UNEVEN * counts.min() and not balanced:
+        rarest = data.targets.classes[int(np.flatnonzero(sums.counts[0] == counts.min())[0])]
+        notes.append(
+            f"the class {rarest} has {counts.min():,} of {counts.sum():,} training rows; --class-weight balanced makes "
+            "all classes weigh the same"
+        )
     if data.roles.weights and tested is not None and tested.roles.weights is None:
         notes.append("the test rows have no weights, and count 1 each")
-    where = "on disk, in a scratch file" if storage.streamed else "in memory"
-    notes.append(f"the prepared data, {storage.bytes / 1e6:,.3g} MB, is {where}")
+    if storage.streamed:
+        notes.append(f"the prepared data, {storage.bytes / 1e6:,.3g} MB, does not fit in memory and is read from disk")
     return notes

@@ -177,6 +177,9 @@ def _fields(table: Table, spec: Any, name: str, option: str) -> tuple[Field, ...
     there = {column.name for column in table.columns}
     if isinstance(spec, str) and (spec in there or not spec.lower().endswith(".npy")):
         spec = [spec]
+    if isinstance(spec, list | tuple) and len(spec) == 1 and isinstance(spec[0], str) and spec[0] not in there:
+        several = [one.strip() for one in spec[0].split(",")]  # a name may have a comma in it
+        spec = several if len(several) > 1 and there & set(several) else spec
     if isinstance(spec, list | tuple) and spec and all(isinstance(one, str) for one in spec):
         return tuple(Field(table, _column(table, one, option)) for one in spec)
     other = as_table(spec, name)

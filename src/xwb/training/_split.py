@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
@@ -37,7 +38,7 @@ def check_holdout(holdout: Any, seed: Any) -> tuple[float, int]:
     return float(holdout), int(seed)
 
 
-def check_sizes(holdout: float, rows: int, held: int) -> None:
+def check_sizes(holdout: float, rows: int, held: int, classes: int = 1) -> None:
     """Refuse a split with an empty part.
 
     Raises:
@@ -46,7 +47,10 @@ def check_sizes(holdout: float, rows: int, held: int) -> None:
     if rows == held:
         raise DataError(f"--holdout {holdout} of {rows:,} rows leaves none to train on; give a smaller fraction")
     if holdout and not held:
-        raise DataError(f"--holdout {holdout} of {rows:,} rows holds none out; give a larger fraction, or  --holdout 0")
+        each = f": none of the {classes:,} classes has {math.ceil(0.5 / holdout):,} rows" if classes > 1 else ""
+        raise DataError(
+            f"--holdout {holdout} of {rows:,} rows holds none out{each}; give a larger fraction, or  --holdout 0"
+        )
 
 
 class Draw:
@@ -170,5 +174,5 @@ def choose(counts: Array, groups: Field | None, holdout: float, seed: int) -> Ho
         sizes = count_groups(groups)
         chosen = choose_groups(sizes, holdout, seed)
         held, start = sum(sizes[group] for group in chosen), partial(Groups, chosen)
-    check_sizes(holdout, int(counts.sum()), held)
+    check_sizes(holdout, int(counts.sum()), held, 1 if groups else len(counts))
     return Holdout(held, start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from ._parts import FilePart, Layout, MemoryPart, StoredPart, cut, weight_of
 from ._rows import Rows
 
 SPARE = 64 * 2**20  # bytes for the blocks that are worked on
+MARGIN = 1.02  # in the amount that is proposed: two processes never have the same size
 UNKNOWN = 2**30  # bytes taken to be available where the system does not say
 
 
@@ -36,6 +38,7 @@ class Storage:
         sizes: rows of each part by name.
         memory: bytes for the whole process; None for half of what the machine has available.
         scratch: the folder for the file; None for the system's.
+        working: bytes that what is done with the parts takes beside them; 0 where that is not known.
 
     Attributes:
         bytes: what the parts take.
@@ -44,11 +47,22 @@ class Storage:
 
     Raises:
         DataError: the file cannot be made, or the disk has too little room.
+        OptionError: ``memory`` is too little for what is done with the parts.
     """
 
-    def __init__(self, layout: Layout, sizes: dict[str, int], memory: int | None, scratch: Any) -> None:
+    def __init__(
+        self, layout: Layout, sizes: dict[str, int], memory: int | None, scratch: Any, working: int = 0
+    ) -> None:
         self.bytes = layout.row_bytes * sum(sizes.values())
-        room = check_memory(memory) - resident() - SPARE - self.bytes
+        budget = check_memory(memory)
+        needed = resident() + max(SPARE, working)
+        if working and memory is not None and budget < needed:
+            raise OptionError(
+                f"--memory {budget / 1e6:,.0f}MB is too little: the program takes {resident() / 1e6:,.0f} MB and this "
+                f"training {max(SPARE, working) / 1e6:,.0f} MB beside the data; "
+                f"give at least  --memory {math.ceil(needed * MARGIN / 1e6)}MB"
+            )
+        room = budget - needed - self.bytes
         self.streamed = room < 0
         self.room = max(0, room)
         self.file: BinaryIO | None = scratch_file(self.bytes, scratch) if self.streamed else None
