@@ -7,6 +7,7 @@ Where the bias is penalised too, all parameters count and nothing need be minimi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,6 @@ class Certificate(NamedTuple):
     evaluations: int
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a head that is not finite has no gap, which says so
 def certify(objective: Objective, head: Head) -> Certificate:
     """Minimise the bias, then evaluate in float64 and bound the gap.
 
@@ -38,57 +38,105 @@ def certify(objective: Objective, head: Head) -> Certificate:
     L/λ times the gap itself: within a factor of 1,000 where λ ≥ L/1,000. With standardised features L is about 1 for
     softmax and at most about 2K for the squared hinges, more where features are correlated.
     """
-    evaluations = 0
-    best = Evaluated(np.inf, np.zeros(objective.size))
-    point = head.point.copy()
-    step: Array | None = None
-    minimised = objective.penalise_bias
-    while evaluations < PASSES:
-        trial = Head(point, head.l2)
-        (found,) = objective.evaluate([trial], np.float64)
-        evaluations += 1
-        if step is not None and not found.value <= best.value * (1 + 1e-14):
-            step = step / 4  # too far: between the last point and this one
-        else:
-            best, head = found, trial
-            slope = objective.unpacked(found.gradient)[1]
-            norm = float(np.linalg.norm(slope))
-            minimised = minimised or norm < FLAT * max(1.0, found.value**0.5)
-            if minimised or objective.name == "hinge" or not np.isfinite(norm + found.value):
-                break
-            step = np.linalg.lstsq(_bias_curvature(objective, head), slope)[0]
-            if not step.any():
-                step = slope / norm
-            if objective.name == "softmax":  # where probabilities are 0 and 1 their curvature promises too much
-                step *= min(1.0, FARTHEST / float(np.abs(step).max()))
-        point = head.point.copy()
-        objective.unpacked(point)[1][...] -= step
-        if np.array_equal(point, head.point):
-            break
-    norm = float(np.linalg.norm(best.gradient))
-    gap = objective.gap(best.gradient, head.l2) if minimised and np.isfinite(norm + best.value) else None
-    return Certificate(head, best.value, norm, gap, evaluations)
+    return certify_all(objective, [head])[0]
 
 
-def _bias_curvature(objective: Objective, head: Head) -> Array:
-    """The Hessian with respect to the bias, K×K: exact for the softmax, an upper bound for the others."""
-    K = objective.outputs
-    W, b = (array.astype(np.float32) for array in objective.unpacked(head.point))
-    total = np.zeros((K, K))
+@np.errstate(over="ignore", invalid="ignore")  # a head that is not finite has no gap, which says so
+def certify_all(objective: Objective, heads: Sequence[Head]) -> list[Certificate]:
+    """`certify` for several heads, each pass over the examples for all that are not done."""
+    searches = [_Bias(objective, head) for head in heads]
+    while left := [search for search in searches if not search.done]:
+        found = objective.evaluate([search.trial for search in left], np.float64)
+        for search, one in zip(left, found, strict=True):
+            search.take(one)
+        if curved := [search for search in left if search.wants_curvature]:
+            bends = _bias_curvatures(objective, [search.head for search in curved])
+            for search, bend in zip(curved, bends, strict=True):
+                search.turn(bend)
+    return [search.certificate() for search in searches]
+
+
+class _Bias:
+    """Newton's method for the bias of one head.
+
+    Attributes:
+        head: the best one so far.
+        trial: the one to evaluate next.
+        wants_curvature: `turn` is to be called before the next evaluation.
+        done: nothing more is to be evaluated.
+    """
+
+    def __init__(self, objective: Objective, head: Head) -> None:
+        self.objective, self.head, self.trial = objective, head, head
+        self.best = Evaluated(np.inf, np.zeros(objective.size))
+        self.evaluations = 0
+        self.minimised = objective.penalise_bias
+        self.wants_curvature = self.done = False
+        self._step: Array | None = None
+
+    def take(self, found: Evaluated) -> None:
+        """What `trial` was evaluated to."""
+        self.evaluations += 1
+        if self._step is not None and not found.value <= self.best.value * (1 + 1e-14):
+            self._move(self._step / 4)  # too far: between the last point and this one
+            return
+        self.best, self.head = found, self.trial
+        norm = float(np.linalg.norm(self._slope))
+        self.minimised = self.minimised or norm < FLAT * max(1.0, found.value**0.5)
+        stuck = self.objective.name == "hinge" or not np.isfinite(norm + found.value)
+        self.done = self.minimised or stuck or self.evaluations >= PASSES
+        self.wants_curvature = not self.done
+
+    def turn(self, curvature: Array) -> None:
+        """Newton's step with the Hessian of the bias at `head`, K×K."""
+        self.wants_curvature = False
+        step = np.linalg.lstsq(curvature, self._slope)[0]
+        if not step.any():
+            step = self._slope / float(np.linalg.norm(self._slope))
+        if self.objective.name == "softmax":  # where probabilities are 0 and 1 their curvature promises too much
+            step *= min(1.0, FARTHEST / float(np.abs(step).max()))
+        self._move(step)
+
+    def certificate(self) -> Certificate:
+        norm = float(np.linalg.norm(self.best.gradient))
+        finite = bool(np.isfinite(norm + self.best.value))
+        gap = self.objective.gap(self.best.gradient, self.head.l2) if self.minimised and finite else None
+        return Certificate(self.head, self.best.value, norm, gap, self.evaluations)
+
+    @property
+    def _slope(self) -> Array:
+        return self.objective.unpacked(self.best.gradient)[1]
+
+    def _move(self, step: Array) -> None:
+        point = self.head.point.copy()
+        self.objective.unpacked(point)[1][...] -= step
+        self._step, self.trial = step, Head(point, self.head.l2)
+        self.done = self.evaluations >= PASSES or np.array_equal(point, self.head.point)
+
+
+def _bias_curvatures(objective: Objective, heads: Sequence[Head]) -> list[Array]:
+    """The Hessian of each head with respect to its bias, K×K: exact for the softmax, an upper bound for the others."""
+    K, H = objective.outputs, len(heads)
+    W = np.concatenate([objective.unpacked(head.point)[0] for head in heads], 1).astype(np.float32)
+    b = np.concatenate([objective.unpacked(head.point)[1] for head in heads]).astype(np.float32)
+    totals = [np.zeros((K, K)) for _ in heads]
     for rows in objective.part.blocks():
         n = len(rows.X)
         weight = np.ones(n) if rows.weight is None else rows.weight
-        Z = product(rows.X, W)
-        Z += b
-        if objective.name == "softmax":
-            P = softmax.forward(Z)[0].astype(np.float64)
-            total[np.diag_indices(K)] += weight @ P
-            total -= P.T @ (weight[:, None] * P)
-        elif objective.name == "squared_error":
-            total[np.diag_indices(K)] += 2 * weight.sum()
-        else:
-            total += _hinge_curvature(objective, Z, rows.y, weight)
-    return total / objective.part.weight
+        Z = (product(rows.X, W) + b).reshape(n, H, K)
+        for h, total in enumerate(totals):
+            total += _bias_curvature(objective, np.ascontiguousarray(Z[:, h]), rows.y, weight)
+    return [total / objective.part.weight for total in totals]
+
+
+def _bias_curvature(objective: Objective, Z: Array, y: Array, weight: Array) -> Array:
+    """Some examples' share, from their scores Z (n, K)."""
+    if objective.name == "softmax":
+        P = softmax.forward(Z)[0].astype(np.float64)
+        return np.asarray(np.diag(weight @ P) - P.T @ (weight[:, None] * P))
+    if objective.name == "squared_error":
+        return np.asarray(2 * weight.sum() * np.eye(Z.shape[1]))
+    return _hinge_curvature(objective, Z, y, weight)
 
 
 def _hinge_curvature(objective: Objective, Z: Array, y: Array, weight: Array) -> Array:

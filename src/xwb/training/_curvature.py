@@ -7,7 +7,7 @@ with it. Features whose Gram matrix is ill-conditioned then need a few iteration
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,24 +22,40 @@ DAMPING, DAMPING_OF_HINGE = 0.01, 0.1
 FEWEST, MOST = 4, 40  # rows of the sample, in multiples of D
 
 
-def inverse_curvature(objective: Objective, head: Head) -> Callable[[Array], Array] | None:
-    """``vector ↦ (G + λ)⁻¹ vector`` at the point of a head, or None where D is too large for it.
+def inverse_curvatures(objective: Objective, heads: Sequence[Head]) -> list[Callable[[Array], Array] | None]:
+    """``vector ↦ (G + λ)⁻¹ vector`` at the point of each head, or None where D is too large for it.
 
-    The examples are sampled so that G costs about as much as one evaluation of the objective.
+    The examples are sampled so that G costs about as much as one evaluation of the objective. Heads at one point, as
+    all are at the start, share it.
     """
-    D, K = objective.features, objective.outputs
+    found: dict[bytes, tuple[Array, float]] = {}
+    inverses = []
+    for head in heads:
+        key = head.point.tobytes() if len(heads) > 1 else b""
+        if key not in found:
+            found = {key: _sampled_gram(objective, head)}  # the last one alone: G is D×D
+        inverses.append(_inverse(objective, head, *found[key]))
+    return inverses
+
+
+def _sampled_gram(objective: Objective, head: Head) -> tuple[Array, float]:
+    """G and the mean curvature; no G where it is too large, or not finite."""
+    D, rows = objective.features, objective.part.rows
     if D > MOST_FEATURES:
-        return None
-    wanted = min(max(4 * objective.part.rows * K // max(D, 1), FEWEST * D), MOST * D)
-    every = max(1, objective.part.rows // max(wanted, 1))
+        return np.empty((0, 0)), np.nan
+    wanted = min(max(4 * rows * objective.outputs // max(D, 1), FEWEST * D), MOST * D)
+    every = max(1, rows // max(wanted, 1))
     gram, mean = _gram(objective, head, every, np.float32)
     if not np.isfinite(gram).all():  # features beyond 1e19: their squares are beyond float32
         gram, mean = _gram(objective, head, every, np.float64)
-    if not (np.isfinite(gram).all() and np.isfinite(mean)):
+    return (gram, mean) if np.isfinite(gram).all() else (gram, np.nan)
+
+
+def _inverse(objective: Objective, head: Head, gram: Array, mean: float) -> Callable[[Array], Array] | None:
+    if not np.isfinite(mean):
         return None
     damping = mean * (DAMPING_OF_HINGE if objective.name == "squared_hinge" else DAMPING)
-    gram[np.diag_indices(D)] += head.l2 + damping
-    solve = cholesky(gram)
+    solve = cholesky(gram + (head.l2 + damping) * np.eye(len(gram)))
     of_bias = mean + damping + (head.l2 if objective.penalise_bias else 0.0)
 
     def inverse(vector: Array) -> Array:

@@ -59,6 +59,8 @@ class Fit:
         self.refitted = False
         self.metrics: dict[str, dict[str, Any]] = {}
         self.status = "new"
+        self._lines: list[dict[str, Any]] = []
+        self._noted = 0.0
 
     def run(
         self,
@@ -82,11 +84,12 @@ class Fit:
         """
         run = Run.create(out, begun(self.data, self.options, record or {}))
         self.status, whole = "running", False
+        self._lines, self._noted = [], time.monotonic()
         minimiser = Minimiser(self.data, self.outputs, stop)
         try:
             try:
                 for event in self._events(minimiser):
-                    run.add_metrics(line(event, self.data.task))
+                    self._note(run, event)
                     yield event
                 self.status = "interrupted" if stop() else "finished"
                 self._finish(run, minimiser)
@@ -101,6 +104,13 @@ class Fit:
             if not whole:
                 run.discard()
             run.close()
+
+    def _note(self, run: Run, event: Event) -> None:
+        """Put the event into ``metrics.jsonl``: on disk within a second, or when a head is done."""
+        self._lines.append(line(event, self.data.task))
+        if event.stopped or time.monotonic() - self._noted > 1.0:
+            run.add_metrics(*self._lines)
+            self._lines, self._noted = [], time.monotonic()
 
     def _events(self, minimiser: Minimiser) -> Iterator[Event]:
         alike: dict[tuple[str | None, str], dict[int, Fitted]] = {}
@@ -167,6 +177,7 @@ class Fit:
     def _finish(self, run: Run, minimiser: Minimiser) -> None:
         """Measure on every part, and write down the model and what became of it."""
         seconds = time.perf_counter() - minimiser.started
+        run.add_metrics(*self._lines)
         if not self.refitted:
             self._choose()
         self.metrics = {

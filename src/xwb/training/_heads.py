@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..core import Array
-from ._certificate import Certificate, certify
-from ._curvature import inverse_curvature
+from ._certificate import Certificate, certify_all
+from ._curvature import inverse_curvatures
 from ._lbfgs import LBFGS
 from ._objective import Head, Objective
 
@@ -82,40 +82,55 @@ class Heads:
         self._refused = [math.inf] * len(self.l2)  # the least estimate that float64 did not confirm
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
-        """Until every head is done, or ``stop`` says so; what was reached is in `solvers` at any time."""
-        while left := [h for h in range(len(self.l2)) if h not in self.solved]:
-            self.first = left[0]
-            for h in left:
-                self._renew(h)
+        """Until every head is done, or ``stop`` says so; what was reached is in `solvers` at any time.
+
+        A head that seems done waits for the others: the certificates of all are computed in the same passes.
+        """
+        waiting: dict[int, str] = {}
+        while len(self.solved) < len(self.l2):
+            left = [h for h in range(len(self.l2)) if h not in self.solved and h not in waiting]
+            if not left:
+                yield from self._certified(waiting)
+                waiting.clear()
+                continue
+            self._renew(left)
             found = self.objective.evaluate([Head(self.solvers[h].point, self.l2[h]) for h in left])
+            self.first = left[0]
             for h, one in zip(left, found, strict=True):
                 self.solvers[h].tell(*one)
-            for h in left:
-                yield self._progress(h)
+                gap = self.objective.gap(self.solvers[h].gradient, self.l2[h])
+                if reason := self._stopped(h, gap):
+                    waiting[h] = reason
+                else:
+                    yield self._progress(h, gap)
             if stop():
                 return
 
-    def _renew(self, h: int) -> None:
-        solver = self.solvers[h]
-        due = max(number for number in RENEWALS if number <= solver.iterations)
-        if due != self._renewed[h]:
-            self._renewed[h] = due
-            solver.inverse = inverse_curvature(self.objective, Head(solver.x, self.l2[h]))
+    def _renew(self, left: Sequence[int]) -> None:
+        due = {h: max(number for number in RENEWALS if number <= self.solvers[h].iterations) for h in left}
+        changed = [h for h in left if due[h] != self._renewed[h]]
+        inverses = inverse_curvatures(self.objective, [Head(self.solvers[h].x, self.l2[h]) for h in changed])
+        for h, inverse in zip(changed, inverses, strict=True):
+            self._renewed[h] = due[h]
+            self.solvers[h].inverse = inverse
 
-    def _progress(self, h: int) -> Progress:
-        solver, l2 = self.solvers[h], self.l2[h]
-        gap = self.objective.gap(solver.gradient, l2)
-        stopped = self._stopped(h, gap)
-        if stopped:
-            certificate = certify(self.objective, Head(solver.x, l2))
+    def _certified(self, waiting: Mapping[int, str]) -> Iterator[Progress]:
+        """The certificates of heads that seem done; a gap that float64 does not confirm sends its head back."""
+        certificates = certify_all(self.objective, [Head(self.solvers[h].x, self.l2[h]) for h in waiting])
+        for (h, stopped), certificate in zip(waiting.items(), certificates, strict=True):
+            solver = self.solvers[h]
+            gap = self.objective.gap(solver.gradient, self.l2[h])
             reached = certificate.gap is not None and certificate.gap <= self.tolerance * certificate.value
             if stopped == "gap" and not reached and gap is not None:
-                stopped, self._refused[h] = "", gap
-            else:
-                stopped = "gap" if reached else stopped
-                self.solved[h] = Solved(certificate, solver.iterations, solver.evaluations, stopped)
-        norm = float(np.linalg.norm(solver.gradient))
-        return Progress(h, solver.evaluations, solver.value, norm, gap, stopped)
+                self._refused[h] = gap
+                continue
+            stopped = "gap" if reached else stopped
+            self.solved[h] = Solved(certificate, solver.iterations, solver.evaluations, stopped)
+            yield self._progress(h, gap, stopped)
+
+    def _progress(self, h: int, gap: float | None, done: str = "") -> Progress:
+        solver = self.solvers[h]
+        return Progress(h, solver.evaluations, solver.value, float(np.linalg.norm(solver.gradient)), gap, done)
 
     def _stopped(self, h: int, gap: float | None) -> str:
         solver, l2 = self.solvers[h], self.l2[h]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 import numpy as np
 
 from ..core import Array, DivergedError
-from ._certificate import Certificate, certify
+from ._certificate import Certificate, certify_all
 from ._fit_options import FitOptions
 from ._fitted import Event, Fitted
 from ._heads import Heads, Progress
@@ -95,9 +95,8 @@ class Minimiser:
     def _solved(self, objective: Objective, heads: Mapping[int, Fitted]) -> Iterator[Event]:
         equations = NormalEquations(objective)
         self.rows += objective.part.rows
-        for h, fitted in heads.items():
-            l2 = fitted.options.l2
-            certificate = certify(objective, Head(equations.solve(l2), l2))
+        solutions = [Head(equations.solve(fitted.options.l2), fitted.options.l2) for fitted in heads.values()]
+        for (h, fitted), certificate in zip(heads.items(), certify_all(objective, solutions), strict=True):
             _certified(fitted, certificate, objective)
             self.rows += certificate.evaluations * objective.part.rows
             fitted.iterations, fitted.evaluations, fitted.stopped = 1, certificate.evaluations, "solved"
