@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, DtypeError, Loss, OptionError, ShapeError, one_dtype, shapes_table
-from ._operands import check_choice
+from ._operands import check_choice, over_rows
 from ._reduction import (
     REDUCTIONS,
     Weight,
@@ -211,10 +211,10 @@ def _softmax(Z: Array, target: Labels | Probabilities) -> tuple[Array, Array, Ar
 
 def _softmax_rows(Z: Array, E: Array, target: Labels | Probabilities) -> tuple[Array, Array]:
     """Writes E; the four passes of one block."""
-    np.subtract(Z, np.maximum.reduce(Z, 1, keepdims=True), E)
+    np.subtract(Z, over_rows(np.maximum, Z)[:, None], E)
     cross = target.dot(E)
     np.exp(E, E)
-    return np.add.reduce(E, 1), cross
+    return over_rows(np.add, E), cross
 
 
 def _column(c: Weight) -> Any:

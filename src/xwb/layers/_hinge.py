@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, Loss, OptionError
-from ._operands import check_choice
+from ._operands import check_choice, over_rows
 from ._reduction import (
     REDUCTIONS,
     Weight,
@@ -102,10 +102,10 @@ def _forward(
     H = _violations(Z.reshape(-1, K), labels, position, float(margin))
     slope: Weight = 2.0 if squared else 1.0
     if kind == "weston_watkins":
-        losses = np.add.reduce(np.square(H) if squared else H, 1)
+        losses = over_rows(np.add, np.square(H) if squared else H)
         A = H if squared else H > 0
     else:
-        worst = np.maximum.reduce(H, 1)
+        worst = over_rows(np.maximum, H)
         losses = np.square(worst) if squared else worst
         tied = np.equal(H, worst[:, None]) & (H > 0)
         A = np.where(tied, H, 0) if squared else tied
@@ -119,7 +119,7 @@ def _backward(dloss: Any, saved: HingeSaved) -> Array:
     A, slope, position, scale, reduction, dtype = saved
     c = dloss_by_example(CALL, dloss, scale, reduction, A.shape[:-1], dtype)
     dZ = scale_rows(A.reshape(-1, A.shape[-1]), c * slope, dtype)
-    dZ.reshape(-1)[position] = -np.add.reduce(dZ, 1)
+    dZ.reshape(-1)[position] = -over_rows(np.add, dZ)
     return dZ.reshape(A.shape)
 
 

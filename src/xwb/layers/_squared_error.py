@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, Loss, OptionError, ShapeError, one_dtype, shapes_table
-from ._operands import check_choice
+from ._operands import check_choice, over_rows
 from ._reduction import (
     REDUCTIONS,
     Weight,
@@ -80,7 +80,7 @@ def _forward(
         D = np.array(Y, order="C")
         D.reshape(-1)[positions(labels, M)] -= 1
         weight = both(s, None if w is None else w[labels])
-    losses = np.add.reduce(np.square(D.reshape(-1, M)), 1)
+    losses = over_rows(np.add, np.square(D.reshape(-1, M)))
     loss, scale = reduce_examples(losses, weight, weight, reduction, shape)
     return loss, SquaredErrorSaved(D, scale, reduction)
 
