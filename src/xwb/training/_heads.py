@@ -14,7 +14,7 @@ from ._curvature import inverse_curvatures
 from ._lbfgs import LBFGS
 from ._objective import Head, Objective
 
-NOISE = 2.0**-25  # relative rounding of a float32 objective: measured, half a unit in the last place
+NOISE = 2.0**-23  # relative rounding of a float32 objective: half a unit in the last place for softmax, more for hinges
 RENEWALS = (0, 8, 32, 128, 512, 2048)  # iterations at which the guess at the curvature is renewed
 FLAT = 0.1  # of the tolerance: how flat, beside the steepest point seen, an objective without a bound has to be
 PAIRS, PAIRS_OF_HINGE = 10, 100  # of L-BFGS: margins that come and go take many to describe

@@ -17,7 +17,7 @@ from ..core import Array
 SUFFICIENT = 1e-4  # of the decrease that the slope promises
 FLATTER = 0.9  # the slope has to fall to this much of what it was
 TRIALS = 25  # of one line search
-PATIENCE = 8  # iterations without progress that is above the noise
+PATIENCE = 16  # iterations without progress that is above the noise
 NUMBERS = ("pairs", "noise", "value", "iterations", "evaluations", "stalled", "_idle", "_lowest")
 
 
@@ -203,7 +203,8 @@ class _Search:
         if not math.isfinite(wanted):  # bisecting would take all trials to come back from far outside
             wanted = low + 0.1 * width
         self.step = min(max(wanted, low + 0.1 * width), high - 0.1 * width)
-        return width > 1e-14 * high
+        hopeless = self.trials >= 6 and -self.slope * width < self.tolerance  # rounding hides what is left to find
+        return width > 1e-14 * high and not hopeless
 
     def _decreases(self, value: float) -> bool:
         return value <= self.value + SUFFICIENT * self.step * self.slope + self.tolerance
