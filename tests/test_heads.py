@@ -8,7 +8,7 @@ import pytest
 from _convex import classes, numbers, optimum, part_of
 from xwb.core import cholesky
 from xwb.training import _heads, load_digits
-from xwb.training._curvature import DAMPING, MOST_FEATURES, inverse_curvature
+from xwb.training._curvature import DAMPING, MOST_FEATURES, inverse_curvatures
 from xwb.training._heads import Heads
 from xwb.training._objective import Head, Objective
 
@@ -105,13 +105,13 @@ def test_a_warm_start_is_done_at_once():
 
 def test_float64_is_not_asked_at_every_evaluation(monkeypatch):
     """A float32 estimate that says yes where float64 says no is believed again once it has halved."""
-    asked, certify = [], _heads.certify
+    asked, certify_all = [], _heads.certify_all
 
-    def never(objective, head):
+    def never(objective, heads):
         asked.append(1)
-        return certify(objective, head)._replace(gap=np.inf)
+        return [one._replace(gap=np.inf) for one in certify_all(objective, heads)]
 
-    monkeypatch.setattr(_heads, "certify", never)
+    monkeypatch.setattr(_heads, "certify_all", never)
     heads, _ = run(Objective(classes(), "softmax", 4), [1e-2])
     assert heads.solved[0].stopped == "noise floor"
     assert 2 <= len(asked) < heads.solved[0].evaluations / 1.5
@@ -130,7 +130,7 @@ def test_ill_conditioned_features_need_a_few_dozen_evaluations(loss, most, monke
     heads, _ = run(objective, [1e-3, 1e-4])
     assert [solved.stopped for solved in heads.solved.values()] == ["gap", "gap"]
     assert max(solved.evaluations for solved in heads.solved.values()) <= most
-    monkeypatch.setattr(_heads, "inverse_curvature", lambda *_: None)
+    monkeypatch.setattr(_heads, "inverse_curvatures", lambda _, heads: [None] * len(heads))
     plain, _ = run(objective, [1e-3, 1e-4])
     assert max(solved.evaluations for solved in plain.solved.values()) > 2 * most
 
@@ -218,7 +218,7 @@ def test_the_guess_is_the_inverse_of_the_curvature_of_squared_error():
     """All rows are in the sample; damping is a hundredth of the curvature 2."""
     part = numbers(N=64, D=5, K=3, weighted=True)
     objective = Objective(part, "squared_error", 3)
-    inverse = inverse_curvature(objective, Head(np.zeros(objective.size), 0.3))
+    inverse = inverse_curvatures(objective, [Head(np.zeros(objective.size), 0.3)])[0]
     (rows,) = part.blocks()
     X = rows.X.astype(np.float64)
     H = 2 * X.T @ (rows.weight[:, None] * X) / part.weight + (0.3 + 2 * DAMPING) * np.eye(5)
@@ -230,7 +230,7 @@ def test_the_guess_is_the_inverse_of_the_curvature_of_squared_error():
 
 def test_there_is_no_guess_for_many_features():
     objective = Objective(part_of(np.zeros((2, MOST_FEATURES + 1)), np.array([0, 1])), "softmax", 2)
-    assert inverse_curvature(objective, Head(np.zeros(objective.size), 1.0)) is None
+    assert inverse_curvatures(objective, [Head(np.zeros(objective.size), 1.0)]) == [None]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
