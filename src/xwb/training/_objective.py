@@ -6,7 +6,7 @@ float64 in both. No more than one block's scores exist at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from ._rows import Part, Rows
 LOSSES = ("softmax", "squared_hinge", "hinge", "squared_error")
 KINDS = ("weston_watkins", "crammer_singer")
 SUMMED = 256  # rows whose float32 gradients are added in float32: BLAS adds a column's one by one
+COPIED = 1024  # rows that are float64 at a time
 
 
 def head_loss(loss: str, kind: str = "weston_watkins") -> Callable[..., Any]:
@@ -98,11 +99,10 @@ class Objective:
         W, b = W.reshape(D, H * K), b.reshape(H * K)
         dW, db, losses = np.zeros((D, H * K)), np.zeros(H * K), np.zeros(H)
         part_of_dW = np.empty((D, H * K), dtype)
-        for rows in self.part.blocks():
-            X = np.asarray(rows.X, dtype)
-            loss, dZ = self._block(X, rows, W, b, H)
+        for rows in self._pieces(dtype):
+            loss, dZ = self._block(rows, W, b, H)
             losses += loss
-            dW += product(X.T, dZ, part_of_dW)
+            dW += product(rows.X.T, dZ, part_of_dW)
             for start in range(0, len(dZ), SUMMED):
                 db += column_sums(dZ[start : start + SUMMED])
         out = []
@@ -119,10 +119,21 @@ class Objective:
             out.append(Evaluated(float(losses[h]) + head.l2 / 2 * penalty, gradient))
         return out
 
-    def _block(self, X: Array, rows: Rows, W: Array, b: Array, H: int) -> tuple[Array, Array]:
+    def _pieces(self, dtype: Any) -> Iterator[Rows]:
+        """All examples with features of this dtype: blocks of float32, or float64 copies of parts of them."""
+        if dtype == np.float32:
+            yield from self.part.blocks()
+            return
+        for rows in self.part.blocks():
+            for start in range(0, len(rows.X), COPIED):
+                piece = slice(start, start + COPIED)
+                weight = None if rows.weight is None else rows.weight[piece]
+                yield Rows(rows.X[piece].astype(dtype), rows.y[piece], weight)
+
+    def _block(self, rows: Rows, W: Array, b: Array, H: int) -> tuple[Array, Array]:
         """Each head's share of the mean loss, (H,), and the gradient with respect to its scores, (n, H·K)."""
-        n, K = len(X), self.outputs
-        Z = product(X, W)
+        n, K = len(rows.X), self.outputs
+        Z = product(rows.X, W)
         Z += b
         Z = Z.reshape(n, H, K)
         y = np.broadcast_to(rows.y[:, None], (n, H, *rows.y.shape[1:]))
