@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from _convex import classes, numbers, optimum, part_of
+from xwb.training import _certificate
 from xwb.training._certificate import certify
 from xwb.training._heads import Heads
 from xwb.training._objective import Head, Objective
@@ -105,6 +106,25 @@ def test_the_bias_is_minimised_and_the_weights_stay(name, distance):
     assert np.linalg.norm(objective.unpacked(there.gradient)[1]) <= 1e-10
     assert found.value <= objective.evaluate([Head(point, 1e-2)], np.float64)[0].value
     assert found.evaluations <= (30 if distance > 1 else 8)
+
+
+def test_a_step_that_goes_too_far_is_shortened(monkeypatch):
+    """Four times too far: a quarter of it is right."""
+    of_bias = _certificate._bias_curvature
+    monkeypatch.setattr(_certificate, "_bias_curvature", lambda *at: of_bias(*at) / 4)
+    objective = problem("squared error")
+    found = certify(objective, Head(np.ones(objective.size), 1e-2))
+    assert found.gap is not None
+    assert found.evaluations == 3
+
+
+def test_a_bias_that_takes_too_long_gets_no_bound(monkeypatch):
+    of_bias = _certificate._bias_curvature
+    monkeypatch.setattr(_certificate, "_bias_curvature", lambda *at: of_bias(*at) * 4)
+    objective = problem("squared error")
+    found = certify(objective, Head(np.full(objective.size, 1e3), 1e-2))
+    assert found.gap is None
+    assert found.evaluations == _certificate.PASSES == 30
 
 
 def test_a_penalised_bias_is_left_alone():

@@ -103,6 +103,15 @@ def test_a_warm_start_is_done_at_once():
     assert again.solved[0].evaluations == 1
 
 
+def test_float64_has_the_last_word(monkeypatch):
+    """Where float32 says yes far too early."""
+    monkeypatch.setattr(_heads, "MARGIN", 100.0)
+    heads, _ = run(Objective(classes(), "softmax", 4), [1e-2, 1e-4])
+    for solved in heads.solved.values():
+        assert solved.stopped == "gap"
+        assert solved.certificate.gap <= 1e-4 * solved.certificate.value
+
+
 def test_float64_is_not_asked_at_every_evaluation(monkeypatch):
     """A float32 estimate that says yes where float64 says no is believed again once it has halved."""
     asked, certify_all = [], _heads.certify_all

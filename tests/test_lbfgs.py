@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from xwb.training._lbfgs import FLATTER, LBFGS, SUFFICIENT
+from xwb.training._lbfgs import FLATTER, LBFGS, SUFFICIENT, _Search
 
 # Relative to the optimum: the gradient tests stop at 1e-9, and the conditioning of these functions is below 1e4.
 SAME_POINT = 1e-5
@@ -76,8 +76,7 @@ def test_finds_what_scipy_finds(f, x0, evaluations):
 
 def test_the_start_is_not_written_to():
     x0 = np.full(5, -1.0)
-    solver = minimised(rosenbrock, x0)
-    solver.x[:] = 0
+    LBFGS(x0).x[:] = 0
     np.testing.assert_array_equal(x0, -1.0)
 
 
@@ -111,6 +110,25 @@ def test_the_conditions_are_those_of_the_books():
 
 
 MIDDLES = (13, 14, 23, 35)  # evaluations after which a line search is under way
+
+
+@pytest.mark.parametrize(
+    ("value", "slope", "accepted"),
+    [
+        (4.9997, -8.9, True),  # 5 − 1e-4 · 0.25 · 10 = 4.99975
+        (4.9998, -8.9, False),
+        (4.9, -9.1, False),
+        (4.9, 9.1, False),
+        (4.9, 8.9, True),
+        (math.nan, 0.0, False),
+        (-math.inf, 0.0, False),
+        (4.9, math.nan, False),
+    ],
+)
+def test_what_a_search_accepts(value, slope, accepted):
+    assert _Search(5.0, -10.0, 0.25).accepts(value, slope) is accepted
+    assert _Search(5.0, -10.0, 0.25, tolerance=1e-3).accepts(4.9998, -8.9)
+    assert not _Search(5.0, -10.0, 0.25, tolerance=1e-3).accepts(5.001, -8.9)
 
 
 def by_pickle(state):
@@ -155,9 +173,8 @@ def test_a_state_does_not_change_as_the_solver_goes_on():
         solver.tell(*rosenbrock(solver.point))
     state = solver.state()
     before = by_pickle(state)
-    for _ in range(7):
-        solver.tell(*rosenbrock(solver.point))
-    solver.x[:] = solver.point[:] = np.nan
+    solver.x[:] = solver.point[:] = solver.gradient[:] = np.nan
+    solver._direction[:] = np.nan
     for name in ("x", "point", "gradient", "direction", "steps", "changes"):
         np.testing.assert_array_equal(state[name], before[name])
     assert state["numbers"] == before["numbers"]
@@ -190,10 +207,11 @@ def test_a_cliff_far_below_the_first_step():
     np.testing.assert_allclose(solver.x - 1, -5e-10, rtol=1e-2)
 
 
-def test_a_finite_value_with_an_infinite_gradient_is_not_accepted():
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_a_finite_value_with_a_gradient_that_is_not_is_not_accepted(bad):
     def f(x):
         value, gradient = rosenbrock(x)
-        return value, gradient if np.abs(x).max() < 1.15 else gradient * np.inf
+        return value, gradient if np.abs(x).max() < 1.15 else gradient * bad
 
     with np.errstate(invalid="ignore"):
         solver = minimised(f, np.array([-1.1, 1.0]))

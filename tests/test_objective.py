@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import xwb
+from _convex import part_of
 from xwb.training._objective import LOSSES, Head, Objective, head_loss
-from xwb.training._parts import Layout, MemoryPart
-from xwb.training._rows import Rows
+from xwb.training._parts import Layout
 
 KINDS = [("softmax", "weston_watkins"), ("squared_error", "weston_watkins")]
 KINDS += [(loss, kind) for loss in ("hinge", "squared_hinge") for kind in ("weston_watkins", "crammer_singer")]
@@ -19,12 +19,6 @@ N, D, K = 150, 7, 4
 # Of the largest entry. float64: sums of 150 terms. float32: the same in units of 6e-8, and scores rounded to 6e-8 of
 # about 5, which the losses pass on.
 CLOSE = {np.float64: 1e-13, np.float32: 3e-6}
-
-
-def part_of(X, y, weight=None, layout=None):
-    layout = layout or Layout(X.shape[1], None if y.ndim == 1 else y.shape[1], weight is not None)
-    stored = y.astype(np.int32) if y.ndim == 1 else y
-    return MemoryPart(layout, Rows(np.ascontiguousarray(X, np.float32), stored, weight))
 
 
 class SmallBlocks(Layout):
