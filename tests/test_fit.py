@@ -306,9 +306,9 @@ def test_stop(tmp_path, options, after):
 def test_a_refit_that_is_stopped_leaves_the_chosen_head(tmp_path):
     with prepare(X, Y) as data:
         job = Fit(data, FitOptions(sweep={"l2": [1e-3, 1e-2]}))
-        last = 0
-        for event in job.run(tmp_path / "run", stop=lambda: last == 2):
-            last = event.head
+        seen = {"head": 0}
+        for event in job.run(tmp_path / "run", stop=lambda: seen["head"] == 2):
+            seen["head"] = event.head
     record = Run.open(tmp_path / "run").record
     assert record["status"] == "interrupted"
     chosen = record["sweep"]["heads"][record["sweep"]["chosen"]]
