@@ -240,7 +240,7 @@ MISTAKES = {
     "a.csv --target animal --weights x11": "did you mean x1",
     "a.csv --target animal --weights animal": "--weights: the column animal holds no numbers",
     "a.csv --target animal --groups animal": "a column has one role",
-    "text.csv --target animal": "city hold text; leave it out:  --features x0,x1,x2,x3",
+    "text.csv --target animal": "city holds text; leave it out:  --features x0,x1,x2,x3",
     "nan.npy --target codes.npy": "row 18: the feature X[3] is nan",
     "blank.csv --target animal": "row 1: the target animal is missing",
     "one.csv --target animal": "one class only",
