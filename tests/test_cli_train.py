@@ -71,6 +71,7 @@ def files(tmp_path_factory) -> Path:
     write(folder / "blank.csv", {**FEATURES, "animal": ["", *ANIMALS[1:]]})
     write(folder / "one.csv", {**FEATURES, "animal": ["cow"] * N})
     write(folder / "strange.csv", {**FEATURES, "animal": ["yak"] * N})
+    write(folder / "huge.csv", {"x": [0.5] * 9, "z": [*range(9)], "y": [0.1] * 3 + [1e200] + [0.1] * 5})
     np.save(folder / "nan.npy", np.where(np.arange(D) + np.arange(N)[:, None] == 20, np.nan, X))
     np.save(folder / "short.npy", CODES[:-1])
     np.save(folder / "five.npy", X[:5])
@@ -250,6 +251,8 @@ MISTAKES = {
     "a.csv --target animal --test test.csv --test-target codes.npy": "--test-target goes with",
     "X.npy --target codes.npy --test X.npy": "takes  --test-target LABELS.npy  too",
     "X.npy --target short.npy": "149 rows",
+    "huge.csv --target y": "row 4: the target y is 1e+200, and squares of such numbers overflow",
+    "huge.csv --target x --features z --weights y": "row 4: the weight is 1e+200, and only their ratios count",
     "five.npy --target five_codes.npy": "none of the 5 classes has 3 rows",
     "a.csv --target animal --task regression": "holds text",
     "price.csv --target price --task classification": "none of the",

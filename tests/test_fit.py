@@ -438,7 +438,7 @@ def test_the_amount_that_is_asked_for_is_enough(tmp_path):
 
 def test_the_working_set_grows_with_what_is_trained():
     def of(features, outputs, task="classification", **options):
-        return working_set(FitOptions(**options), task, features, outputs)
+        return working_set(FitOptions(**options), task, 10**6, features, outputs)
 
     assert of(100, 10) < of(1000, 10) < of(1000, 100)
     assert of(1000, 2) < of(1000, 2, sweep={"l2": [1, 2, 3, 4]})  # side by side
@@ -446,5 +446,6 @@ def test_the_working_set_grows_with_what_is_trained():
     assert of(100, 10, hidden=(5000,)) > of(100, 10, hidden=(50,))
     P = 5000 * 100 + 100
     assert of(5000, 100) > 28 * 8 * P
+    assert working_set(FitOptions(hidden=(4,), batch=10**9), "classification", 100, 10, 3) < 10**8
     with pytest.raises(OptionError):
         of(10, 3, loss="squared_error")
