@@ -410,7 +410,7 @@ def test_evaluate_regression(runs, labelled, capfd, name, target):
         (["text", "t.csv", "--weights", "kind"], "holds no weights"),
         (["beside", "t.csv"], "trained with the labels in labels.npy"),
         (["text", "labels.npy"], "lacks 3 of the 3 columns"),
-        (["digits", "t.csv"], "xwb fit"),
+        (["digits", "t.csv"], "xwb train FILE"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

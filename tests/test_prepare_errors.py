@@ -23,9 +23,9 @@ def table(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({}, DataError, "features are numbers, and city hold text; leave it out:  --features a,b$"),
-        ({"features": ["b", "city"]}, DataError, "city hold text; leave it out:  --features b$"),
-        ({"features": ["city"]}, DataError, "city hold text; no column is left"),
+        ({}, DataError, "features are numbers, and city holds text; leave it out:  --features a,b$"),
+        ({"features": ["b", "city"]}, DataError, "city holds text; leave it out:  --features b$"),
+        ({"features": ["city"]}, DataError, "city holds text; no column is left"),
         (
             {"features": ["a", "B"]},
             DataError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,9 +42,11 @@ def opening(data: Prepared, job: Fit, given: Collection[str]) -> str:
     lines += [f"note           {note}" for note in data.notes]
     if idle := _idle(job, given):
         lines.append(f"note           {', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect here")
-    heads = f"{len(job.heads)} heads; " if len(job.heads) > 1 else ""
-    ways = dict.fromkeys(head.why for head in job.heads)
-    return "\n".join([*lines, *(f"solver         {heads}{why}" for why in ways)])
+    ways = Counter(head.why for head in job.heads)
+    several = len(job.heads) > 1
+    return "\n".join(
+        [*lines, *(f"solver         {_many(n, 'head') + '; ' if several else ''}{why}" for why, n in ways.items())]
+    )
 
 
 def _idle(job: Fit, given: Collection[str]) -> list[str]:

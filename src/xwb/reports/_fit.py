@@ -1,4 +1,4 @@
-"""The report of a run of ``xwb fit``, from its folder alone."""
+"""The report of a run of ``xwb train FILE``, from its folder alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STOPPED = {
 
 
 def write_fit_report(run: Run | str | os.PathLike[str]) -> Path:
-    """Write ``report.html`` of a run of ``xwb fit`` and return its path.
+    """Write ``report.html`` of a run of ``xwb train FILE`` and return its path.
 
     Raises:
         RunError: the folder is no run of this job with results, or it cannot be written.

@@ -152,6 +152,9 @@ class Run:
 def refuse_foreign(path: Path) -> None:
     """Raise `RunError` if ``path`` holds anything but a run or nothing: only a run is overwritten."""
     if not os.path.lexists(path):
+        above = next((folder for folder in path.parents if os.path.lexists(folder)), path)
+        if os.path.isfile(above):
+            raise RunError(f"cannot write {path}: {above} is no folder")
         return
     if not path.is_dir():
         raise RunError(f"{path} exists and is no folder; a run is a folder, give another one")

@@ -15,6 +15,7 @@ from ._roles import Field, listed, read, scalar_names
 
 FEW, ROWS_OF_EACH = 100, 10  # distinct whole floats that may be classes, and rows of each on average
 MOST = 1_000_000  # classes
+LARGE = 1e15  # target: float32 has to hold sums of squares
 ROWS = 8192
 TASKS = ("classification", "regression")
 OTHERWISE = "--task classification makes each a class", "--task regression makes them numbers"
@@ -115,7 +116,7 @@ def numbers(arrays: Sequence[Array], fields: Sequence[Field], start: int) -> Arr
     """Targets as (n, K) float64.
 
     Raises:
-        DataError: one is not finite, with its row and column.
+        DataError: one is not finite or too large, with its row and column.
     """
     Y = np.concatenate([array.reshape(len(array), -1).astype(np.float64) for array in arrays], 1)
     bad = np.argwhere(~np.isfinite(Y))
@@ -125,6 +126,14 @@ def numbers(arrays: Sequence[Array], fields: Sequence[Field], start: int) -> Arr
         raise DataError(
             f"{fields[0].table.name}, row {start + row + 1:,}: the target {name} is {Y[row, place]}; "
             "leave the row out, or write the number"
+        )
+    large = np.argwhere(np.abs(Y) > LARGE)
+    if len(large):
+        row, place = large[0].tolist()
+        name = scalar_names([field.column for field in fields])[place]
+        raise DataError(
+            f"{fields[0].table.name}, row {start + row + 1:,}: the target {name} is {Y[row, place]}, and squares of "
+            "such numbers overflow; divide it by a power of 10"
         )
     return Y
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, DataError
-from ._labels import Targets
+from ._labels import LARGE, Targets
 from ._moments import Moments, standardise
 from ._roles import Roles, read, scalar_names, stacked
 from ._rows import Rows
@@ -71,6 +71,12 @@ class Source(NamedTuple):
             row = int(bad.argmax())
             raise DataError(
                 f"{self.name}, row {start + row + 1:,}: weights are finite and not negative; this is {weight[row]}"
+            )
+        if len(weight) and weight.max() > LARGE:
+            row = int(weight.argmax())
+            raise DataError(
+                f"{self.name}, row {start + row + 1:,}: the weight is {weight[row]}, and only their ratios count; "
+                "divide all by a power of 10"
             )
         return weight
 

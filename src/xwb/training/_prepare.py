@@ -85,7 +85,7 @@ def prepare(
     class_weight: str | None = None,
     memory: int | None = None,
     scratch: Any = None,
-    working: Callable[[str, int, int], int] | None = None,
+    working: Callable[[str, int, int, int], int] | None = None,
 ) -> Prepared:
     """Make a table ready for training linear heads; its rows are never all in memory unless they fit in the budget.
 
@@ -104,7 +104,7 @@ def prepare(
         class_weight: "balanced" makes all classes of the training part weigh the same.
         memory: bytes for the whole process; None for half of what is available.
         scratch: the folder for what does not fit; None for the system's.
-        working: from the task, D and the number of classes or targets, the bytes that training takes beside the data.
+        working: from the task, rows of a part, D and K, the bytes that training takes beside the data.
 
     Raises:
         OptionError: an option that contradicts another or does not exist, or ``memory`` is too little for ``working``.
@@ -121,8 +121,9 @@ def prepare(
     data = Source(roles, targets, choose(targets.counts, roles.groups, holdout, seed))
     tested = None if test is None else _test_source(data, target, test)
     layout = _layout(data, class_weight)
-    needed = working(targets.task, layout.features, len(targets.classes) or len(targets.names)) if working else 0
-    storage = Storage(layout, _sizes(data, tested), memory, scratch, needed)
+    sizes, outputs = _sizes(data, tested), len(targets.classes) or len(targets.names)
+    needed = working(targets.task, max(sizes.values()), layout.features, outputs) if working else 0
+    storage = Storage(layout, sizes, memory, scratch, needed)
     try:
         reader = Reader(data, layout.block, storage.room)
         sums = add_up(data, reader.first())

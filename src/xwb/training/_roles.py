@@ -233,7 +233,8 @@ def _refuse_text(table: Table, columns: Sequence[Column]) -> None:
     if texts:
         rest = ",".join(column.name for column in columns if column.kind != "text")
         line = f"leave {'it' if len(texts) == 1 else 'them'} out:  --features {rest}" if rest else "no column is left"
-        raise DataError(f"{table.name}: features are numbers, and {listed(texts)} hold text; {line}")
+        verb = "holds" if len(texts) == 1 else "hold"
+        raise DataError(f"{table.name}: features are numbers, and {listed(texts)} {verb} text; {line}")
 
 
 def _some(table: Table, columns: Sequence[Column]) -> tuple[Field, ...]:

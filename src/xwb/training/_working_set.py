@@ -12,7 +12,7 @@ VECTORS = 2 * 10 + 8  # float64 vectors that L-BFGS keeps: pairs, points, gradie
 SCORES = 4  # arrays of a block's scores that the losses have at a time
 
 
-def working_set(options: FitOptions, task: str, features: int, outputs: int) -> int:
+def working_set(options: FitOptions, task: str, rows: int, features: int, outputs: int) -> int:
     """Bytes at most, beside the examples and what the process has already.
 
     Raises:
@@ -20,11 +20,11 @@ def working_set(options: FitOptions, task: str, features: int, outputs: int) -> 
     """
     heads = [head for head, _ in all_decided(options, task, features, outputs)]
     kept = 8 * len(heads) * _parameters(features, (*options.hidden, outputs))
-    rows = Layout(features, None if task == "classification" else outputs, False).block
-    return LIBRARIES + kept + max(_of(head, heads, features, outputs, rows) for head in heads)
+    block = min(rows, Layout(features, None if task == "classification" else outputs, False).block)
+    return LIBRARIES + kept + max(_of(head, heads, features, outputs, block, rows) for head in heads)
 
 
-def _of(head: FitOptions, heads: list[FitOptions], D: int, K: int, n: int) -> int:
+def _of(head: FitOptions, heads: list[FitOptions], D: int, K: int, n: int, rows: int) -> int:
     """While one head is trained, or with it those that share its passes."""
     alike = sum((one.loss, one.solver) == (head.loss, head.solver) for one in heads)
     in_float64 = 20 * n * D + SCORES * 8 * n * K + 40 * D * K + 32 * K * K  # a certificate
@@ -36,7 +36,7 @@ def _of(head: FitOptions, heads: list[FitOptions], D: int, K: int, n: int) -> in
     if head.solver == "normal":
         return max(6 * 8 * D * D + 24 * n * D + 40 * D * K, in_float64)
     widths = (D, *head.hidden, K)
-    batch = 3 * 4 * head.batch * sum(widths) + 4 * 2 * BUFFER
+    batch = 3 * 4 * min(head.batch, rows) * sum(widths) + 4 * 2 * min(BUFFER, rows * D)
     states = 10 * 4 * _parameters(D, widths[1:])
     return states + batch + max(3 * 4 * n * sum(widths), 0 if head.hidden else in_float64)
 

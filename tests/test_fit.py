@@ -1,0 +1,453 @@
+"""A fit: what it reaches, what it chooses, what it leaves in the run folder, and what it does when it cannot go on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import LinearSVC
+
+from test_cli import tree
+from xwb import DataError, DivergedError, OptionError, RunError
+from xwb.runs import Run, _store
+from xwb.training import Fit, FitOptions, Model, fit, prepare, working_set
+from xwb.training._fit_record import described, described_all
+
+RNG = np.random.default_rng(0)
+N, D, K = 300, 5, 3
+CODES = RNG.integers(0, K, N)
+X = (RNG.standard_normal((K, D))[CODES] + RNG.standard_normal((N, D))).round(3)
+Y = np.array(["cow", "dog", "emu"])[CODES]
+T = X @ RNG.standard_normal((D, 2)) + RNG.standard_normal((N, 2))
+WHOLE = ["metrics.jsonl", "model.safetensors", "run.json"]
+
+
+def strictly(text):
+    """Read JSON that has neither NaN nor infinity."""
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def events(data, out, options=None, **more):
+    return list(Fit(data, options).run(out, **more))
+
+
+# What is left.
+
+
+def test_the_run_folder(tmp_path):
+    run = fit(X, Y, out=tmp_path / "run", test=(X[:50], Y[:50]), l2=1e-2)
+    assert tree(tmp_path / "run") == WHOLE
+    record = strictly((tmp_path / "run" / "run.json").read_text())
+    assert record == run.record
+    assert record["status"] == "finished"
+    assert set(record["metrics"]) == {"train", "validation", "test"}
+    found = record["fit"]
+    assert 0 < found["objective"] < np.log(3)
+    assert 0 <= found["gap"] <= 1e-4 * found["objective"]
+    assert found["evaluations"] > found["iterations"] > 0
+    assert found["seconds"] > 0
+    assert (found["solver"], found["loss"], found["stopped"], found["refitted"]) == ("lbfgs", "softmax", "gap", False)
+    assert record["data"]["class_counts"]["test"] == [int((Y[:50] == name).sum()) for name in ("cow", "dog", "emu")]
+    model = Model.load(run)
+    accuracy = float((model.predict(X[:50]) == Y[:50]).mean())
+    assert record["metrics"]["test"]["accuracy"] == pytest.approx(accuracy)
+    assert np.sum(record["metrics"]["test"]["confusion"]) == 50
+
+
+def test_lines_of_metrics(tmp_path):
+    with prepare(X, Y) as data:
+        seen = events(data, tmp_path / "run", FitOptions(l2=1e-3))
+    lines = [strictly(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["evaluation"] for line in lines] == [event.number for event in seen] == [*range(1, len(seen) + 1)]
+    assert lines[-1]["objective"] < lines[0]["objective"]
+    measured = [line["evaluation"] for line in lines if line["validation"]]
+    assert measured == [*(2**i for i in range(12) if 2**i < len(lines)), len(lines)]
+    assert lines[-1]["validation"]["accuracy"] == seen[-1].validation
+    assert [bool(line["stopped"]) for line in lines] == [False] * (len(lines) - 1) + [True]
+    assert seen[-1].rows >= len(seen) * data.parts["train"].rows
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"loss": "squared_hinge"},
+        {"hidden": (8,), "epochs": 2, "batch": 512},
+        {"solver": "sgd", "epochs": 2, "batch": 512, "lr": 0.01},
+        {"sweep": {"l2": [1e-3, 1e-1]}},
+    ],
+    ids=str,
+)
+def test_on_disk_and_in_memory_are_the_same_bits(tmp_path, options):
+    rows = np.random.default_rng(2).integers(0, N, 20_000)  # several blocks
+    features = X[rows] + np.linspace(0, 1, len(rows))[:, None]
+    for name, memory in (("memory", None), ("disk", 1)):
+        with prepare(features, Y[rows], memory=memory) as data:
+            assert data.streamed == (name == "disk")
+            assert sum(1 for _ in data.parts["train"].blocks()) > 1
+            events(data, tmp_path / name, FitOptions(**options))
+    memory, disk = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("memory", "disk"))
+    assert memory == disk
+
+
+def test_the_seed_decides(tmp_path):
+    models = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        fit(X, Y, out=tmp_path / name, hidden=(4,), epochs=2, seed=seed)
+        models.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert models[0] == models[1] != models[2]
+
+
+def test_what_is_said_of_sources(tmp_path):
+    assert described("label") == "label"
+    assert described(["a", "b"]) == ["a", "b"]
+    assert described(tmp_path / "a.npy") == str(tmp_path / "a.npy")
+    assert described(X) == "array (300, 5)"
+    assert described_all([tmp_path / "a", tmp_path / "b"]) == [str(tmp_path / "a"), str(tmp_path / "b")]
+
+
+# What is reached, beside another library.
+
+
+@pytest.mark.parametrize("loss", ["softmax", "squared_hinge", "squared_error"])
+def test_the_optimum_is_that_of_another_library(tmp_path, loss):
+    l2 = 1e-2
+    C = 1 / (l2 * N)
+    y = (CODES > 0).astype(int)
+    settings = {"holdout": 0, "standardise": False, "l2": l2, "tolerance": 1e-10, "loss": loss}
+    params = Model.load(fit(X, T if loss == "squared_error" else y, out=tmp_path / "run", **settings)).params
+    if loss == "squared_error":  # mean (s − t)² over rows, summed over targets
+        other = Ridge(alpha=l2 * N / 2, tol=1e-12).fit(X, T)
+        np.testing.assert_allclose(params[0], other.coef_.T, rtol=1e-6)
+        return
+    difference = params[0][:, 1] - params[0][:, 0]
+    if loss == "softmax":  # two columns share what one would do: half the penalty
+        other = LogisticRegression(C=2 * C, tol=1e-10, max_iter=10_000).fit(X, y)
+        np.testing.assert_allclose(difference, other.coef_[0], atol=1e-4)
+    else:
+        other = LinearSVC(C=C, loss="squared_hinge", fit_intercept=False).fit(X, y)
+        assert np.corrcoef(difference, other.coef_[0])[0, 1] > 0.98
+
+
+def test_weights_are_repetitions(tmp_path):
+    times = np.random.default_rng(1).integers(1, 4, N)
+    settings = {"holdout": 0, "standardise": False, "tolerance": 1e-9, "l2": 1e-2}
+    weighted = fit(X, Y, weights=times.astype(float), out=tmp_path / "a", **settings)
+    repeated = fit(np.repeat(X, times, 0), np.repeat(Y, times), out=tmp_path / "b", **settings)
+    assert weighted.record["fit"]["objective"] == pytest.approx(repeated.record["fit"]["objective"], rel=1e-8)
+    for a, b in zip(Model.load(weighted).params, Model.load(repeated).params, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)  # both are within a gap of 1e-9
+    assert weighted.record["metrics"]["train"]["accuracy"] == pytest.approx(
+        repeated.record["metrics"]["train"]["accuracy"]
+    )
+
+
+def test_balanced_classes_are_measured_with_the_weights_that_were_given(tmp_path):
+    y = np.where(np.arange(N) < 20, "rare", "often")
+    run = fit(X, y, out=tmp_path / "run", class_weight="balanced", weights=np.full(N, 2.0))
+    for part, rows in run.record["data"]["parts"].items():
+        assert run.record["metrics"][part]["rows"] == rows
+        assert [one["support"] for one in run.record["metrics"][part]["per_class"]] == pytest.approx(
+            [2 * n for n in run.record["data"]["class_counts"][part]]
+        )
+
+
+# Data that is hard.
+
+ROWS = np.arange(8.0)
+HARD = {
+    "separable without a penalty": (np.array([[-2.0], [-1], [1], [2]] * 9), [0, 0, 1, 1] * 9, {"l2": 0}),
+    "separable hinge": (np.array([[-2.0], [-1], [1], [2]] * 9), [0, 0, 1, 1] * 9, {"l2": 0, "loss": "squared_hinge"}),
+    "1 in 10,000": (np.r_[np.zeros((10_000, 2)), np.ones((1, 2))], [0] * 10_000 + [1], {}),
+    "constant and twice": (np.stack([ROWS, ROWS, ROWS * 0], 1), [0, 1] * 4, {"l2": 0}),
+    "1e30": (1e30 * X, Y, {}),
+    "1e30 as it is": (1e30 * X, Y, {"standardise": False}),
+    "1e-30": (1e-30 * X, Y, {}),
+    "one row": (X[:1], [1.5], {}),
+    "as many classes as rows": (X[:6], list("abcdef"), {}),
+    "equal targets": (X, np.full(N, 7.5), {"l2": 0}),
+    "a large penalty": (X, Y, {"l2": 1e300}),
+    "a small penalty": (X, Y, {"l2": 1e-300, "max_evaluations": 30}),
+    "columns twice without a penalty": (np.c_[X, X], T[:, 0], {"l2": 0}),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_hard_data_gives_finite_weights(tmp_path, case):
+    features, target, options = HARD[case]
+    run = fit(features, np.array(target), out=tmp_path / "run", holdout=0, **options)
+    strictly(run.record_path.read_text())
+    assert np.isfinite(run.record["fit"]["objective"])
+    assert all(np.isfinite(array).all() for array in Model.load(run).params)
+    if "penalty" in case and options["l2"] == 0:
+        assert run.record["fit"]["gap"] is None
+
+
+# Sweeps.
+
+
+def test_a_sweep_keeps_the_best_and_fits_it_again(tmp_path):
+    run = fit(X, Y, out=tmp_path / "run", sweep={"l2": [1e-4, 1e-2, 100]}, tolerance=1e-8)
+    swept, record = run.record["sweep"], run.record
+    scores = [head["metrics"]["validation"]["accuracy"] for head in swept["heads"]]
+    losses = [-head["metrics"]["validation"]["log_loss"] for head in swept["heads"]]
+    assert swept["chosen"] == max(range(3), key=lambda h: (scores[h], losses[h]))
+    assert record["metrics"]["validation"]["log_loss"] == -losses[swept["chosen"]]  # from before the refit
+    assert record["fit"]["refitted"]
+    assert [head["l2"] for head in swept["heads"]] == [1e-4, 1e-2, 100]
+    assert all(head["gap"] <= 1e-8 * head["objective"] for head in swept["heads"])
+    with prepare(X, Y) as data:  # the same, alone
+        job = Fit(data, FitOptions(l2=record["fit"]["l2"], tolerance=1e-8))
+        list(job.run(tmp_path / "alone"))
+        alone = Run.open(tmp_path / "alone").record
+        assert swept["heads"][swept["chosen"]]["objective"] == pytest.approx(alone["fit"]["objective"], rel=1e-7)
+    assert record["fit"]["objective"] != pytest.approx(alone["fit"]["objective"], rel=1e-7)
+    lines = [strictly(line) for line in run.metrics_path.read_text().splitlines()]
+    assert {line["head"] for line in lines} == {0, 1, 2, 3}
+    assert not any(line["validation"] for line in lines if line["head"] == 3)
+
+
+def test_the_refit_learns_from_all_rows(tmp_path):
+    def settings(sweep):
+        return {"standardise": False, "tolerance": 1e-10, "l2": 1e-2, "sweep": sweep}
+
+    refitted = fit(X, Y, out=tmp_path / "a", **settings({"l2": [1e-2, 1e3]}))
+    everything = fit(X, Y, out=tmp_path / "b", holdout=0, **settings({}))
+    assert refitted.record["fit"]["objective"] == pytest.approx(everything.record["fit"]["objective"], rel=1e-9)
+
+
+def test_many_columns_go_one_after_another(tmp_path):
+    y = np.arange(N) % 20  # 3 heads of 20 columns are more than are stacked
+    run = fit(X, y, out=tmp_path / "run", sweep={"l2": [1e-2, 1e-1, 1]})
+    assert [head["stopped"] for head in run.record["sweep"]["heads"]] == ["gap"] * 3
+    heads = [line["head"] for line in run.metrics()]
+    assert heads == sorted(heads, key=[2, 1, 0, 3].index)  # the most penalised first
+
+
+def test_a_grid(tmp_path):
+    run = fit(
+        X, Y, out=tmp_path / "run", sweep={"loss": ["softmax", "hinge"], "lr": [0.01, 0.1]}, epochs=2, solver="adam"
+    )
+    assert [(h["loss"], h["lr"]) for h in run.record["sweep"]["heads"]] == [
+        ("softmax", 0.01),
+        ("softmax", 0.1),
+        ("hinge", 0.01),
+        ("hinge", 0.1),
+    ]
+    assert run.record["fit"]["why"] == "adam, as asked"
+
+
+def test_of_equal_heads_the_more_penalised_is_chosen(tmp_path):
+    with prepare(X, Y) as data:
+        job = Fit(data, FitOptions(sweep={"l2": [1e-3, 1e-2], "loss": ["softmax", "squared_hinge"]}))
+        for head in job.heads:
+            head.params, head.validation = [X], {"accuracy": 0.5}
+            if head.options.loss == "softmax":
+                head.validation["log_loss"] = 0.1  # the hinges have none, and are not the better for it
+        job._choose()
+        assert job.final.options.l2 == 1e-2
+        assert job.final.options.loss == "softmax"
+
+
+def test_regression_chooses_the_least_error(tmp_path):
+    run = fit(X, T, out=tmp_path / "run", sweep={"l2": [100, 1e-3, 10]})
+    assert run.record["sweep"]["chosen"] == 1
+    assert run.record["fit"]["solver"] == "normal"
+    assert len(run.record["metrics"]["validation"]["per_target"]) == 2
+
+
+# What ends early.
+
+
+def test_leaving_the_loop_keeps_what_was_reached(tmp_path):
+    with prepare(X, Y) as data:
+        job = Fit(data, FitOptions(sweep={"l2": [1e-5, 1e-4]}))
+        for event in job.run(tmp_path / "run"):
+            if event.number == 4:
+                break
+    record = strictly((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == job.status == "interrupted"
+    assert [head["stopped"] for head in record["sweep"]["heads"]] == ["interrupted"] * 2
+    assert tree(tmp_path / "run") == WHOLE
+    Model.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"hidden": (4,)}, {"sweep": {"l2": [1e-3, 1e-2]}}, {"sweep": {"lr": [1e-3, 1e-2]}, "solver": "adam"}],
+    ids=str,
+)
+@pytest.mark.parametrize("after", [0, 3])
+def test_stop(tmp_path, options, after):
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > after
+
+    with prepare(X, Y) as data:
+        job = Fit(data, FitOptions(**options))
+        list(job.run(tmp_path / "run", stop=stop))
+    record = strictly((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    assert record["fit"]["stopped"] == "interrupted"
+    assert not record["fit"]["refitted"]
+    assert record["metrics"]["validation"]["rows"] == 60
+    Model.load(tmp_path / "run")
+
+
+def test_a_refit_that_is_stopped_leaves_the_chosen_head(tmp_path):
+    with prepare(X, Y) as data:
+        job = Fit(data, FitOptions(sweep={"l2": [1e-3, 1e-2]}))
+        seen = {"head": 0}
+        for event in job.run(tmp_path / "run", stop=lambda: seen["head"] == 2):
+            seen["head"] = event.head
+    record = Run.open(tmp_path / "run").record
+    assert record["status"] == "interrupted"
+    chosen = record["sweep"]["heads"][record["sweep"]["chosen"]]
+    assert record["fit"]["objective"] == chosen["objective"]
+    assert record["fit"]["gap"] == chosen["gap"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_keyboard_interrupt(tmp_path, monkeypatch, times):
+    """Before anything is reached nothing is left; later, what was reached."""
+    from xwb.training import _objective
+
+    whole, calls = _objective.Objective.evaluate, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == times:
+            raise KeyboardInterrupt
+        return whole(*args)
+
+    monkeypatch.setattr(_objective.Objective, "evaluate", interrupted)
+    with prepare(X, Y) as data, pytest.raises(KeyboardInterrupt):
+        events(data, tmp_path / "run")
+    assert tree(tmp_path) == ([] if times == 1 else ["run", *(f"run/{name}" for name in WHOLE)])
+
+
+def test_divergence_leaves_nothing(tmp_path):
+    with pytest.raises(DivergedError, match="try --lr below"):
+        fit(X, Y, out=tmp_path / "run", solver="sgd", lr=1e30)
+    with pytest.raises(DivergedError, match="no head has a finite loss"):
+        fit(X, Y, out=tmp_path / "run", solver="sgd", sweep={"lr": [1e30, 1e31]})
+    assert tree(tmp_path) == []
+
+
+def test_a_head_that_diverges_is_noted(tmp_path):
+    run = fit(X, Y, out=tmp_path / "run", solver="sgd", epochs=2, sweep={"lr": [1e30, 0.01]})
+    first, second = run.record["sweep"]["heads"]
+    assert (first["stopped"], first["objective"], first["metrics"]) == ("diverged", None, {})
+    assert second["stopped"] == "epochs"
+    assert run.record["sweep"]["chosen"] == 1
+    assert run.record["fit"]["lr"] == 0.01
+
+
+def test_a_refit_that_diverges_leaves_the_chosen_head(tmp_path, monkeypatch):
+    from xwb.training import _minimise
+
+    trained = _minimise.Trainer.run
+
+    def diverges(self, stop):
+        if self.part.rows == N:
+            raise DivergedError("no")
+        return trained(self, stop)
+
+    monkeypatch.setattr(_minimise.Trainer, "run", diverges)
+    run = fit(X, Y, out=tmp_path / "run", solver="sgd", epochs=2, sweep={"lr": [0.1, 0.01]})
+    assert not run.record["fit"]["refitted"]
+    assert run.record["status"] == "finished"
+    Model.load(run)
+
+
+@pytest.mark.parametrize("file", WHOLE)
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, file):
+    written = _store._write_all
+
+    def full(stream, data):
+        if file.removesuffix("json") in str(stream.name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written(stream, data)
+
+    monkeypatch.setattr(_store, "_write_all", full)
+    with pytest.raises(RunError, match="No space left"):
+        fit(X, Y, out=tmp_path / "run")
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"options": FitOptions(), "l2": 1}, "fit takes options=, or l2 by name, not both"),
+        ({"holdout": 0, "sweep": {"l2": [1, 2]}}, "--sweep chooses by validation"),
+        ({"sweep": {"lr": [1, 2]}}, "--sweep lr changes nothing, since the solver is lbfgs"),
+        ({"sweep": {"seed": [1, 2]}}, "--sweep seed changes nothing"),
+        ({"sweep": {"l3": [1, 2]}}, "--sweep varies l2, loss, lr, seed; got 'l3'"),
+        ({"sweep": {"l2": []}}, "--sweep l2 has no values"),
+        ({"sweep": {"l2": [*range(2000)]}}, "more than 1,000 heads"),
+        ({"loss": "squared_error"}, "--loss squared_error does not fit a target of classes"),
+        ({"solver": "normal"}, "--solver normal is for squared error"),
+        ({"solver": "lbfgs", "hidden": (3,)}, "--solver lbfgs is for linear heads"),
+        ({"solver": "lbfgs", "loss": "hinge"}, "hinge has kinks"),
+        ({"l2": float("nan")}, "--l2 must be"),
+        ({"hidden": (0,)}, "--hidden must be"),
+        ({"tolerance": 1}, "--tolerance must be"),
+        ({"memory": 1}, r"--memory 0MB is too little: .*; give at least  --memory \d+MB"),
+    ],
+    ids=lambda one: str(one)[:40],
+)
+def test_options_that_do_not_go_together(tmp_path, given, match):
+    with pytest.raises(OptionError, match=match):
+        fit(X, Y, out=tmp_path / "run", **given)
+    assert tree(tmp_path) == []
+
+
+def test_a_folder_that_is_no_run_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "thesis").write_text("dear")
+    for out in ("thesis", "thesis/below"):
+        with pytest.raises(RunError, match="no folder"):
+            fit(tmp_path / "missing.npy", "y", out=tmp_path / out)
+    with pytest.raises(DataError):
+        fit(tmp_path / "missing.npy", "y", out=tmp_path / "run")
+
+
+# Memory.
+
+
+def test_the_amount_that_is_asked_for_is_enough(tmp_path):
+    with pytest.raises(OptionError) as caught:
+        fit(X, Y, out=tmp_path / "run", memory=1)
+    found = re.search(r"--memory (\d+)MB$", str(caught.value))
+    assert found
+    run = fit(X, Y, out=tmp_path / "run", memory=int(found[1]) * 10**6)
+    assert run.record["status"] == "finished"
+
+
+def test_the_working_set_grows_with_what_is_trained():
+    def of(features, outputs, task="classification", **options):
+        return working_set(FitOptions(**options), task, 10**6, features, outputs)
+
+    assert of(100, 10) < of(1000, 10) < of(1000, 100)
+    assert of(1000, 2) < of(1000, 2, sweep={"l2": [1, 2, 3, 4]})  # side by side
+    assert of(3000, 1, "regression") > 4 * 8 * 3000**2  # D×D matrices
+    assert of(100, 10, hidden=(5000,)) > of(100, 10, hidden=(50,))
+    P = 5000 * 100 + 100
+    assert of(5000, 100) > 28 * 8 * P
+    assert working_set(FitOptions(hidden=(4,), batch=10**9), "classification", 100, 10, 3) < 10**8
+    with pytest.raises(OptionError):
+        of(10, 3, loss="squared_error")
