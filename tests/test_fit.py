@@ -277,6 +277,8 @@ def test_leaving_the_loop_keeps_what_was_reached(tmp_path):
     record = strictly((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == job.status == "interrupted"
     assert [head["stopped"] for head in record["sweep"]["heads"]] == ["interrupted"] * 2
+    assert [head["gap"] for head in record["sweep"]["heads"]] == [None] * 2  # no bound before the bias is minimised
+    assert record["fit"]["gap"] is None
     assert tree(tmp_path / "run") == WHOLE
     Model.load(tmp_path / "run")
 
