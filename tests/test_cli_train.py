@@ -351,7 +351,7 @@ sys.exit(code)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 def test_the_whole_process_keeps_to_the_budget(tmp_path):
-    rows, width, budget = 300_000, 256, 150_000_000  # 307 MB
+    rows, width, budget = 300_000, 256, 160_000_000  # 307 MB; 150 MB do here, more threads take more
     rng = np.random.default_rng(0)
     block = rng.standard_normal((1000, width), np.float32)
     codes = rng.integers(0, 10, rows)
@@ -360,7 +360,7 @@ def test_the_whole_process_keeps_to_the_budget(tmp_path):
         for _ in range(rows // len(block)):
             block.tofile(file)
     np.save(tmp_path / "y.npy", codes)
-    args = ["train", "X.npy", "--target", "y.npy", "--memory", "150MB", "--max-evaluations", "2", "--out", "run"]
+    args = ["train", "X.npy", "--target", "y.npy", "--memory", "160MB", "--max-evaluations", "2", "--out", "run"]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PEAK, *args], cwd=tmp_path, capture_output=True, text=True, check=False
     )

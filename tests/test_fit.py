@@ -277,6 +277,8 @@ def test_leaving_the_loop_keeps_what_was_reached(tmp_path):
     record = strictly((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == job.status == "interrupted"
     assert [head["stopped"] for head in record["sweep"]["heads"]] == ["interrupted"] * 2
+    assert [head["gap"] for head in record["sweep"]["heads"]] == [None] * 2  # no bound before the bias is minimised
+    assert record["fit"]["gap"] is None
     assert tree(tmp_path / "run") == WHOLE
     Model.load(tmp_path / "run")
 
@@ -446,8 +448,8 @@ def test_the_working_set_grows_with_what_is_trained():
     assert of(1000, 2) < of(1000, 2, sweep={"l2": [1, 2, 3, 4]})  # side by side
     assert of(3000, 1, "regression") > 4 * 8 * 3000**2  # D×D matrices
     assert of(100, 10, hidden=(5000,)) > of(100, 10, hidden=(50,))
-    P = 5000 * 100 + 100
-    assert of(5000, 100) > 28 * 8 * P
+    assert of(5000, 200) - of(5000, 100) > 28 * 8 * 5000 * 100  # what L-BFGS keeps
+    assert of(100, 10, hidden=(5000, 5000)) - of(100, 10, hidden=(10_000,)) > 5 * 4 * 5000**2  # and what Adam does
     assert working_set(FitOptions(hidden=(4,), batch=10**9), "classification", 100, 10, 3) < 10**8
     with pytest.raises(OptionError):
         of(10, 3, loss="squared_error")

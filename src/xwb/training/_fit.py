@@ -178,6 +178,9 @@ class Fit:
         """Measure on every part, and write down the model and what became of it."""
         seconds = time.perf_counter() - minimiser.started
         run.add_metrics(*self._lines)
+        for head in self.heads:
+            if not head.stopped:  # the bias is not at its minimum yet, and without that the gap bounds nothing
+                head.gap = None
         if not self.refitted:
             self._choose()
         self.metrics = {
