@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-import xwb
+import xwb.reports
 from test_cli import XWB, on_terminal, one_line, tree, wait_for
 from xwb import RunError
 from xwb.cli import main
