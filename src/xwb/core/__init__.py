@@ -1,7 +1,7 @@
 """What a layer is, and what all rooms share: products, the factored gradient, errors."""
 
 from ._bias import append_ones, fold_bias
-from ._blas import Array, add_scaled, column_sums, in_blas_order, product, refuse_unwritable
+from ._blas import Array, add_scaled, column_sums, dot, in_blas_order, norm, product, refuse_unwritable
 from ._chain import Chain, chain
 from ._clip import clip_per_example
 from ._errors import (
@@ -48,10 +48,12 @@ __all__ = [
     "cholesky",
     "clip_per_example",
     "column_sums",
+    "dot",
     "fold_bias",
     "in_blas_order",
     "jacobian",
     "named_tuple",
+    "norm",
     "one_dtype",
     "product",
     "refuse_unwritable",

@@ -9,6 +9,7 @@ BLAS thinks in columns: a C-ordered matrix is its transpose there. ``C = A B`` i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ class _Routines(NamedTuple):
     gemm: Callable[..., Array]
     gemv: Callable[..., Array]
     axpy: Callable[..., Array]
+    dot: Callable[..., float]
 
 
 class _BySciPy(dict[np.dtype[Any], _Routines]):
@@ -38,8 +40,8 @@ class _BySciPy(dict[np.dtype[Any], _Routines]):
         from scipy.linalg import blas
 
         _keep_freed_memory()
-        self[np.dtype(np.float32)] = _Routines(blas.sgemm, blas.sgemv, blas.saxpy)
-        self[np.dtype(np.float64)] = _Routines(blas.dgemm, blas.dgemv, blas.daxpy)
+        self[np.dtype(np.float32)] = _Routines(blas.sgemm, blas.sgemv, blas.saxpy, blas.sdot)
+        self[np.dtype(np.float64)] = _Routines(blas.dgemm, blas.dgemv, blas.daxpy, blas.ddot)
         return self[dtype]
 
 
@@ -114,6 +116,16 @@ def column_sums(A: Array) -> Array:
     if A.flags.c_contiguous:
         return _blas[A.dtype].gemv(1.0, A.T, ones)
     return _blas[A.dtype].gemv(1.0, A, ones, trans=1)
+
+
+def dot(x: Array, y: Array) -> float:
+    """``Σ_i x_i y_i`` of two vectors of one dtype; for long ones NumPy's ``@`` would wake its own BLAS's threads."""
+    return float(_blas[x.dtype].dot(x, y)) if x.size else 0.0
+
+
+def norm(x: Array) -> float:
+    """``√Σ x_i²`` of a vector; 0 or infinite where the squares leave the dtype."""
+    return math.sqrt(dot(x, x))
 
 
 def add_scaled(out: Array, alpha: float, A: Array) -> None:

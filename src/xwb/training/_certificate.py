@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import Array, product
+from ..core import Array, norm, product
 from ..layers import softmax
 from ._objective import Evaluated, Head, Objective
 
@@ -81,9 +81,9 @@ class _Bias:
             self._move(self._step / 4)  # too far: between the last point and this one
             return
         self.best, self.head = found, self.trial
-        norm = float(np.linalg.norm(self._slope))
-        self.minimised = self.minimised or norm < FLAT * max(1.0, found.value**0.5)
-        stuck = self.objective.name == "hinge" or not np.isfinite(norm + found.value)
+        steepness = norm(self._slope)
+        self.minimised = self.minimised or steepness < FLAT * max(1.0, found.value**0.5)
+        stuck = self.objective.name == "hinge" or not np.isfinite(steepness + found.value)
         self.done = self.minimised or stuck or self.evaluations >= PASSES
         self.wants_curvature = not self.done
 
@@ -92,16 +92,16 @@ class _Bias:
         self.wants_curvature = False
         step = np.linalg.lstsq(curvature, self._slope)[0]
         if not step.any():
-            step = self._slope / float(np.linalg.norm(self._slope))
+            step = self._slope / norm(self._slope)
         if self.objective.name == "softmax":  # where probabilities are 0 and 1 their curvature promises too much
             step *= min(1.0, FARTHEST / float(np.abs(step).max()))
         self._move(step)
 
     def certificate(self) -> Certificate:
-        norm = float(np.linalg.norm(self.best.gradient))
-        finite = bool(np.isfinite(norm + self.best.value))
+        steepness = norm(self.best.gradient)
+        finite = bool(np.isfinite(steepness + self.best.value))
         gap = self.objective.gap(self.best.gradient, self.head.l2) if self.minimised and finite else None
-        return Certificate(self.head, self.best.value, norm, gap, self.evaluations)
+        return Certificate(self.head, self.best.value, steepness, gap, self.evaluations)
 
     @property
     def _slope(self) -> Array:
@@ -133,7 +133,7 @@ def _bias_curvature(objective: Objective, Z: Array, y: Array, weight: Array) -> 
     """Some examples' share, from their scores Z (n, K)."""
     if objective.name == "softmax":
         P = softmax.forward(Z)[0].astype(np.float64)
-        return np.asarray(np.diag(weight @ P) - P.T @ (weight[:, None] * P))
+        return np.asarray(np.diag(weight @ P) - product(P.T, weight[:, None] * P))
     if objective.name == "squared_error":
         return np.asarray(2 * weight.sum() * np.eye(Z.shape[1]))
     return _hinge_curvature(objective, Z, y, weight)
@@ -153,6 +153,6 @@ def _hinge_curvature(objective: Objective, Z: Array, y: Array, weight: Array) ->
     violated *= 2 * weight[:, None]
     onehot = np.zeros((n, K))
     onehot[np.arange(n), y] = 1.0
-    cross = onehot.T @ violated
+    cross = product(onehot.T, violated)
     of_label = np.diag(onehot.T @ violated.sum(axis=1))
     return np.asarray(np.diag(violated.sum(axis=0)) + of_label - cross - cross.T)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import Array
+from ..core import Array, norm
 from ._certificate import Certificate, certify_all
 from ._curvature import inverse_curvatures
 from ._lbfgs import LBFGS
@@ -130,7 +130,7 @@ class Heads:
 
     def _progress(self, h: int, gap: float | None, done: str = "") -> Progress:
         solver = self.solvers[h]
-        return Progress(h, solver.evaluations, solver.value, float(np.linalg.norm(solver.gradient)), gap, done)
+        return Progress(h, solver.evaluations, solver.value, norm(solver.gradient), gap, done)
 
     def _stopped(self, h: int, gap: float | None) -> str:
         solver, l2 = self.solvers[h], self.l2[h]
@@ -138,8 +138,8 @@ class Heads:
             return "gap"
         if solver.stalled:
             return "noise floor" if math.isfinite(solver.value) else "diverged"
-        norm = float(np.linalg.norm(solver.gradient))
-        self._steepest[h] = max(norm, self._steepest[h])
-        if l2 == 0 and norm <= FLAT * self.tolerance * self._steepest[h]:
+        steepness = norm(solver.gradient)
+        self._steepest[h] = max(steepness, self._steepest[h])
+        if l2 == 0 and steepness <= FLAT * self.tolerance * self._steepest[h]:
             return "flat"
         return "limit" if solver.evaluations >= self.limit else ""

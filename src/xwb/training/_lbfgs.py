@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array
+from ..core import Array, add_scaled, dot, norm
 
 SUFFICIENT = 1e-4  # of the decrease that the slope promises
 FLATTER = 0.9  # the slope has to fall to this much of what it was
@@ -72,7 +72,7 @@ class LBFGS:
             if not self.stalled:
                 self._begin()
             return
-        slope = float(gradient @ self._direction)
+        slope = dot(gradient, self._direction)
         search = self._search
         if search.accepts(value, slope):
             self._accept(value, gradient)
@@ -83,19 +83,19 @@ class LBFGS:
 
     def _accept(self, value: float, gradient: Array) -> None:
         step, change = self.point - self.x, gradient - self.gradient
-        curvature = float(step @ change)
-        if curvature > 1e-12 * float(np.linalg.norm(step)) * float(np.linalg.norm(change)):
+        curvature = dot(step, change)
+        if curvature > 1e-12 * norm(step) * norm(change):
             self._steps.append(step)
             self._changes.append(change)
             del self._steps[: -self.pairs], self._changes[: -self.pairs]
         decrease = self.value - value
         self.x, self.value, self.gradient = self.point, value, gradient
         self.iterations += 1
-        norm = float(np.linalg.norm(gradient))
-        progress = decrease > 2 * self._search.tolerance or norm < 0.9 * self._lowest
+        steepness = norm(gradient)
+        progress = decrease > 2 * self._search.tolerance or steepness < 0.9 * self._lowest
         self._idle = 0 if progress else self._idle + 1
-        self._lowest = min(self._lowest, norm)
-        self.stalled = self._idle >= PATIENCE or norm == 0.0
+        self._lowest = min(self._lowest, steepness)
+        self.stalled = self._idle >= PATIENCE or steepness == 0.0
         if not self.stalled:
             self._begin()
 
@@ -109,11 +109,11 @@ class LBFGS:
 
     def _begin(self) -> None:
         self._direction = -self._times_inverse(self.gradient)
-        slope = float(self.gradient @ self._direction)
+        slope = dot(self.gradient, self._direction)
         if not slope < 0:  # rounding has spoilt the pairs
             self._steps, self._changes = [], []
             self._direction = -self.gradient
-            slope = float(self.gradient @ self._direction)
+            slope = dot(self.gradient, self._direction)
         if slope == 0:
             self.stalled = True
             return
@@ -126,18 +126,18 @@ class LBFGS:
         result = vector.copy()
         weights = []
         for step, change in zip(reversed(self._steps), reversed(self._changes), strict=True):
-            rho = 1.0 / float(step @ change)
-            weight = rho * float(step @ result)
-            result -= weight * change
+            rho = 1.0 / dot(step, change)
+            weight = rho * dot(step, result)
+            add_scaled(result, -weight, change)
             weights.append((rho, weight))
         if self.inverse is not None:
             result = self.inverse(result)
         if self._steps:
             step, change = self._steps[-1], self._changes[-1]
             again = change if self.inverse is None else self.inverse(change)
-            result *= float(step @ change) / float(change @ again)
+            result *= dot(step, change) / dot(change, again)
         for (rho, weight), step, change in zip(reversed(weights), self._steps, self._changes, strict=True):
-            result += (weight - rho * float(change @ result)) * step
+            add_scaled(result, weight - rho * dot(change, result), step)
         return result
 
     def state(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import Array, OptionError, column_sums, product
+from ..core import Array, OptionError, column_sums, dot, product
 from ..layers import multiclass_hinge, softmax_cross_entropy, squared_error
 from ._rows import Part, Rows
 
@@ -82,7 +82,7 @@ class Objective:
         if l2 <= 0 or self.name == "hinge":
             return None
         penalised = gradient if self.penalise_bias else self.unpacked(gradient)[0]
-        return float(np.vdot(penalised, penalised)) / (2 * l2)
+        return dot(penalised.reshape(-1), penalised.reshape(-1)) / (2 * l2)
 
     @np.errstate(over="ignore", invalid="ignore")  # a head that diverges is not finite, and says so itself
     def evaluate(self, heads: Sequence[Head], dtype: Any = np.float32) -> list[Evaluated]:
@@ -112,7 +112,7 @@ class Objective:
             of_W, of_b = self.unpacked(head.point)
             g_W[...] = dW.reshape(D, H, K)[:, h] + head.l2 * of_W
             g_b[...] = db[h * K : h * K + K]
-            penalty = float(np.vdot(of_W, of_W))
+            penalty = dot(of_W.reshape(-1), of_W.reshape(-1))
             if self.penalise_bias:
                 g_b += head.l2 * of_b
                 penalty += float(of_b @ of_b)
