@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 from test_cli import tree
 from xwb import DataError, DivergedError, OptionError, RunError
 from xwb.runs import Run, _store
-from xwb.training import Fit, FitOptions, Model, fit, prepare, working_set
+from xwb.training import Fit, FitOptions, Model, _minimise, fit, prepare, working_set
 from xwb.training._fit_record import described, described_all
 
 RNG = np.random.default_rng(0)
@@ -225,12 +225,18 @@ def test_the_refit_learns_from_all_rows(tmp_path):
     assert refitted.record["fit"]["objective"] == pytest.approx(everything.record["fit"]["objective"], rel=1e-9)
 
 
-def test_many_columns_go_one_after_another(tmp_path):
-    y = np.arange(N) % 20  # 3 heads of 20 columns are more than are stacked
-    run = fit(X, y, out=tmp_path / "run", sweep={"l2": [1e-2, 1e-1, 1]})
-    assert [head["stopped"] for head in run.record["sweep"]["heads"]] == ["gap"] * 3
+def test_many_columns_go_in_groups(tmp_path, monkeypatch):
+    """The most penalised first; the next begin where the last of these ended."""
+    monkeypatch.setattr(_minimise, "STACKED", 2 * 3)
+    settings = {"l2": [1e-3, 1e-2, 1e-1, 1]}
+    run = fit(X, Y, out=tmp_path / "run", sweep=settings)
+    assert [head["stopped"] for head in run.record["sweep"]["heads"]] == ["gap"] * 4
     heads = [line["head"] for line in run.metrics()]
-    assert heads == sorted(heads, key=[2, 1, 0, 3].index)  # the most penalised first
+    second = min(heads.index(0), heads.index(1))
+    assert (set(heads[:second]), set(heads[second:])) == ({3, 2}, {1, 0, 4})
+    first = {h: next(line["objective"] for line in run.metrics() if line["head"] == h) for h in range(4)}
+    assert first[3] == first[2] == pytest.approx(np.log(3), rel=1e-6)
+    assert max(first[0], first[1]) < 0.9 * np.log(3)
 
 
 def test_a_grid(tmp_path):
@@ -357,7 +363,6 @@ def test_a_head_that_diverges_is_noted(tmp_path):
 
 
 def test_a_refit_that_diverges_leaves_the_chosen_head(tmp_path, monkeypatch):
-    from xwb.training import _minimise
 
     trained = _minimise.Trainer.run
 

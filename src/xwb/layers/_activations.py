@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, Layer, ShapeError
-from ._operands import check_choice, check_dY, check_floating
+from ._operands import check_choice, check_dY, check_floating, over_rows
 
 # --------------------------------------------------------------------------------------------------------------- relu
 
@@ -273,10 +273,13 @@ def _softmax_forward(X: Any) -> tuple[Array, SoftmaxSaved]:
     X = check_floating("softmax(X)", "X", X)
     if X.ndim == 0:
         raise ShapeError("softmax(X): X is a single number, shape (); its last axis is normalised, so it needs one")
-    with np.errstate(invalid="ignore"):  # inf − inf in the rows that are NaN
-        Y = X - np.maximum.reduce(X, axis=-1, keepdims=True, initial=-np.inf)
-    np.exp(Y, out=Y)
-    Y /= np.add.reduce(Y, axis=-1, keepdims=True)
+    Y = np.empty(X.shape, X.dtype)
+    if Y.size:
+        rows, out = X.reshape(-1, X.shape[-1]), Y.reshape(-1, X.shape[-1])
+        with np.errstate(invalid="ignore"):  # inf − inf in the rows that are NaN
+            np.subtract(rows, over_rows(np.maximum, rows)[:, None], out)
+        np.exp(out, out=out)
+        out /= over_rows(np.add, out)[:, None]
     return Y, SoftmaxSaved(Y)
 
 

@@ -7,17 +7,19 @@ Where the bias is penalised too, all parameters count and nothing need be minimi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ..core import Array, norm, product
-from ..layers import softmax
+from ..core import Array, norm
 from ._objective import Evaluated, Head, Objective
+from ._score_curvature import ScoreCurvature
 
-PASSES = 30  # of Newton's method for the bias
-FLAT = 1e-12  # the norm of the bias's gradient that counts as none, of what one example adds to it
+PASSES = 30  # over the examples; all but the last minimise the bias
+FLAT = 1e-10  # the norm of the bias's gradient that counts as none, of what one example adds to it
+SMALL = 1e-4  # a step of the bias after which Newton's method has arrived
 FARTHEST = 5.0  # that a bias of the softmax moves in a pass
 
 
@@ -28,7 +30,7 @@ class Certificate(NamedTuple):
     value: float
     gradient_norm: float
     gap: float | None  # None where there is no bound: λ = 0, a loss with kinks, a bias that could not be minimised
-    evaluations: int
+    evaluations: int  # passes over the examples
 
 
 def certify(objective: Objective, head: Head) -> Certificate:
@@ -46,113 +48,92 @@ def certify_all(objective: Objective, heads: Sequence[Head]) -> list[Certificate
     """`certify` for several heads, each pass over the examples for all that are not done."""
     searches = [_Bias(objective, head) for head in heads]
     while left := [search for search in searches if not search.done]:
-        found = objective.evaluate([search.trial for search in left], np.float64)
-        for search, one in zip(left, found, strict=True):
-            search.take(one)
-        if curved := [search for search in left if search.wants_curvature]:
-            bends = _bias_curvatures(objective, [search.head for search in curved])
-            for search, bend in zip(curved, bends, strict=True):
-                search.turn(bend)
+        whole, under_way = [one for one in left if one.arrived], [one for one in left if not one.arrived]
+        if whole:
+            for search, found in zip(whole, objective.evaluate([one.trial for one in whole], np.float64), strict=True):
+                search.end(found)
+        if under_way:
+            for search, at in zip(under_way, _biases(objective, [one.trial for one in under_way]), strict=True):
+                search.step(*at)
     return [search.certificate() for search in searches]
+
+
+def _biases(objective: Objective, heads: Sequence[Head]) -> list[tuple[float, Array, Array]]:
+    """Of each head the objective, and its gradient (K,) and Hessian (K, K) with respect to the bias.
+
+    The Hessian is exact for the softmax and the squared error, and an upper bound for hinges.
+    """
+    H, K = len(heads), objective.outputs
+    values, slopes, bends = np.array([objective.penalty(head) for head in heads]), np.zeros((H, K)), np.zeros((H, K, K))
+    for piece in objective.pieces(heads, np.float64):
+        values += piece.losses
+        slopes += piece.dZ.sum(axis=0)
+        curvature = ScoreCurvature.of(objective.name, objective.kind, piece.Z, piece.y)
+        bends += curvature.along(piece.share, np.ones_like(piece.Z))
+    return list(zip(values.tolist(), slopes, bends, strict=True))
 
 
 class _Bias:
     """Newton's method for the bias of one head.
 
     Attributes:
-        head: the best one so far.
-        trial: the one to evaluate next.
-        wants_curvature: `turn` is to be called before the next evaluation.
-        done: nothing more is to be evaluated.
+        trial: the head to look at next.
+        arrived: its bias is at the minimum as far as is known, and `end` wants the whole gradient; else `step` goes on.
+        done: nothing more is wanted.
     """
 
     def __init__(self, objective: Objective, head: Head) -> None:
         self.objective, self.head, self.trial = objective, head, head
-        self.best = Evaluated(np.inf, np.zeros(objective.size))
-        self.evaluations = 0
-        self.minimised = objective.penalise_bias
-        self.wants_curvature = self.done = False
-        self._step: Array | None = None
+        self.found = Evaluated(np.inf, np.full(objective.size, np.nan))
+        self.arrived = objective.penalise_bias or objective.name == "hinge"
+        self.done = self.minimised = False
+        self.passes = 0
+        self._move: Array | None = None
+        self._last = self.arrived  # whatever `end` finds
 
-    def take(self, found: Evaluated) -> None:
-        """What `trial` was evaluated to."""
-        self.evaluations += 1
-        if self._step is not None and not found.value <= self.best.value * (1 + 1e-14):
-            self._move(self._step / 4)  # too far: between the last point and this one
+    def step(self, value: float, slope: Array, bend: Array) -> None:
+        """What the objective is at `trial`, with its gradient and Hessian with respect to the bias."""
+        self.passes += 1
+        if self._move is not None and not value <= self.found.value * (1 + 1e-14):
+            self._go(self._move / 4)  # too far: between the last point and this one
             return
-        self.best, self.head = found, self.trial
-        steepness = norm(self._slope)
-        self.minimised = self.minimised or steepness < FLAT * max(1.0, found.value**0.5)
-        stuck = self.objective.name == "hinge" or not np.isfinite(steepness + found.value)
-        self.done = self.minimised or stuck or self.evaluations >= PASSES
-        self.wants_curvature = not self.done
+        self.head, self.found = self.trial, self.found._replace(value=value)
+        if not np.isfinite(value + norm(slope)) or not np.isfinite(bend).all():
+            self.done = True
+        elif norm(slope) < self._flat:
+            self.arrived = True
+        else:
+            self._go(self._newton(slope, bend))
 
-    def turn(self, curvature: Array) -> None:
-        """Newton's step with the Hessian of the bias at `head`, K×K."""
-        self.wants_curvature = False
-        step = np.linalg.lstsq(curvature, self._slope)[0]
-        if not step.any():
-            step = self._slope / norm(self._slope)
-        if self.objective.name == "softmax":  # where probabilities are 0 and 1 their curvature promises too much
-            step *= min(1.0, FARTHEST / float(np.abs(step).max()))
-        self._move(step)
+    def end(self, found: Evaluated) -> None:
+        """What the objective and its whole gradient are at `trial`."""
+        self.passes += 1
+        self.head, self.found = self.trial, found
+        self.minimised = self.objective.penalise_bias or norm(self.objective.unpacked(found.gradient)[1]) < self._flat
+        self.done = self.minimised or self._last or not np.isfinite(norm(found.gradient) + found.value)
+        self.arrived, self._move = False, None
 
     def certificate(self) -> Certificate:
-        steepness = norm(self.best.gradient)
-        finite = bool(np.isfinite(steepness + self.best.value))
-        gap = self.objective.gap(self.best.gradient, self.head.l2) if self.minimised and finite else None
-        return Certificate(self.head, self.best.value, steepness, gap, self.evaluations)
+        value, steepness = self.found.value, norm(self.found.gradient)
+        bounded = self.minimised and np.isfinite(steepness + value)
+        gap = self.objective.gap(self.found.gradient, self.head.l2) if bounded else None
+        return Certificate(self.head, value, steepness, gap, self.passes)
 
     @property
-    def _slope(self) -> Array:
-        return self.objective.unpacked(self.best.gradient)[1]
+    def _flat(self) -> float:
+        return FLAT * max(1.0, math.sqrt(self.found.value))
 
-    def _move(self, step: Array) -> None:
+    def _newton(self, slope: Array, bend: Array) -> Array:
+        step: Array = np.linalg.lstsq(bend, slope)[0]
+        if not step.any():
+            step = slope / norm(slope)
+        if self.objective.name == "softmax":  # where probabilities are 0 and 1 their curvature promises too much
+            step *= min(1.0, FARTHEST / float(np.abs(step).max()))
+        return step - step.mean() if self.objective.invariant else step  # else rounding moves all biases alike
+
+    def _go(self, step: Array) -> None:
         point = self.head.point.copy()
         self.objective.unpacked(point)[1][...] -= step
-        self._step, self.trial = step, Head(point, self.head.l2)
-        self.done = self.evaluations >= PASSES or np.array_equal(point, self.head.point)
-
-
-def _bias_curvatures(objective: Objective, heads: Sequence[Head]) -> list[Array]:
-    """The Hessian of each head with respect to its bias, K×K: exact for the softmax, an upper bound for the others."""
-    K, H = objective.outputs, len(heads)
-    W = np.concatenate([objective.unpacked(head.point)[0] for head in heads], 1).astype(np.float32)
-    b = np.concatenate([objective.unpacked(head.point)[1] for head in heads]).astype(np.float32)
-    totals = [np.zeros((K, K)) for _ in heads]
-    for rows in objective.part.blocks():
-        n = len(rows.X)
-        weight = np.ones(n) if rows.weight is None else rows.weight
-        Z = (product(rows.X, W) + b).reshape(n, H, K)
-        for h, total in enumerate(totals):
-            total += _bias_curvature(objective, np.ascontiguousarray(Z[:, h]), rows.y, weight)
-    return [total / objective.part.weight for total in totals]
-
-
-def _bias_curvature(objective: Objective, Z: Array, y: Array, weight: Array) -> Array:
-    """Some examples' share, from their scores Z (n, K)."""
-    if objective.name == "softmax":
-        P = softmax.forward(Z)[0].astype(np.float64)
-        return np.asarray(np.diag(weight @ P) - product(P.T, weight[:, None] * P))
-    if objective.name == "squared_error":
-        return np.asarray(2 * weight.sum() * np.eye(Z.shape[1]))
-    return _hinge_curvature(objective, Z, y, weight)
-
-
-def _hinge_curvature(objective: Objective, Z: Array, y: Array, weight: Array) -> Array:
-    """``Σ_n 2 w_n Σ_j (e_j − e_y)(e_j − e_y)ᵀ`` over the violated j."""
-    n, K = Z.shape
-    margins = 1.0 + Z - Z[np.arange(n), y, None]
-    margins[np.arange(n), y] = -np.inf
-    violated = (margins > 0).astype(np.float64)
-    if objective.kind == "crammer_singer":
-        worst = margins.argmax(axis=1)
-        one = np.zeros_like(violated)
-        one[np.arange(n), worst] = violated[np.arange(n), worst]
-        violated = one
-    violated *= 2 * weight[:, None]
-    onehot = np.zeros((n, K))
-    onehot[np.arange(n), y] = 1.0
-    cross = product(onehot.T, violated)
-    of_label = np.diag(onehot.T @ violated.sum(axis=1))
-    return np.asarray(np.diag(violated.sum(axis=0)) + of_label - cross - cross.T)
+        self._last = self.passes >= PASSES - 1 or np.array_equal(point, self.head.point)
+        self.arrived = self._last or float(np.abs(step).max()) < SMALL
+        self._move, self.trial = step, self.head if self._last else Head(point, self.head.l2)

@@ -1,8 +1,9 @@
-"""A guess at the curvature of a head's objective: one D×D matrix for all outputs, the examples weighted by theirs.
+"""A guess at the inverse of the curvature of a head's objective, so that L-BFGS has little left to learn.
 
-The Hessian of the mean loss is Σ_n h_n ⊗ x_n x_nᵀ / N with a K×K matrix h_n for each example. Written with the mean of
-its diagonal in the place of h_n it is one Gram matrix G, and (G + λ)⁻¹ costs K solves. L-BFGS corrects what is wrong
-with it. Features whose Gram matrix is ill-conditioned then need a few iterations instead of hundreds.
+The Hessian of the mean loss is Σ_n h_n ⊗ x_n x_nᵀ / N, with a K×K matrix h_n for each example. The guess takes each
+class for itself: h̄_k S + λ with the mean h̄_k of h_n[k, k], where S = Σ_n x_n x_nᵀ / N is decomposed once for all heads
+and points. What that misses most is that an example is the less curved the larger its scores are: along w_k itself, and
+along the biases. These are 2K directions, and there, where it takes the scores alone, the Hessian is computed as it is.
 """
 
 from __future__ import annotations
@@ -12,98 +13,175 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, cholesky, product
-from ..layers import softmax
+from ..core import Array, cholesky, product, symmetric_eigen
 from ._objective import Head, Objective
+from ._score_curvature import ScoreCurvature
 
-MOST_FEATURES = 2048  # beyond, factorising the matrix takes longer than the iterations it saves
-# Of the mean curvature, added: the sample and the guess are rough, more so where curvature comes and goes with margins.
-DAMPING, DAMPING_OF_HINGE = 0.01, 0.1
-FEWEST, MOST = 4, 40  # rows of the sample, in multiples of D
+MOST_FEATURES = 2048  # beyond, decomposing S takes longer than the iterations it saves: its diagonal does
+MOST_OUTPUTS = 1024  # beyond, the directions of the heads themselves are too many
+DEARER = 16  # D² / NK up to which S is worth decomposing: about as many evaluations
+DAMPING = 0.01  # of the mean curvature, added: the samples are rough
+FEWEST, MOST = 4, 40  # rows of the sample for S, in multiples of D
+SHARE, PER_OUTPUT = 8, 100  # and of that for the 2K directions: N/SHARE, and at least so many in multiples of K
 
 
-def inverse_curvatures(objective: Objective, heads: Sequence[Head]) -> list[Callable[[Array], Array] | None]:
-    """``vector ↦ (G + λ)⁻¹ vector`` at the point of each head, or None where D is too large for it.
+class Curvature:
+    """What the guesses for all heads on one objective share.
 
-    The examples are sampled so that G costs about as much as one evaluation of the objective. Heads at one point, as
-    all are at the start, share it.
+    Args:
+        objective: of the heads.
     """
-    found: dict[bytes, tuple[Array, float]] = {}
-    inverses = []
-    for head in heads:
-        key = head.point.tobytes() if len(heads) > 1 else b""
-        if key not in found:
-            found = {key: _sampled_gram(objective, head)}  # the last one alone: G is D×D
-        inverses.append(_inverse(objective, head, *found[key]))
-    return inverses
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self._moments: tuple[Array, Array | None] | None = None
+
+    def inverses(self, heads: Sequence[Head]) -> list[Callable[[Array], Array] | None]:
+        """``vector ↦ C⁻¹ vector``, the guess C being that at the point of each head; None where it is not finite.
+
+        One pass over the examples, and one more the first time.
+        """
+        if not heads:
+            return []
+        if self._moments is None:
+            self._moments = self._decomposed()
+        values, vectors = self._moments
+        if not np.isfinite(values).all():
+            return [None] * len(heads)
+        return [
+            _Inverse(self.objective, head, values, vectors, means, hessian)
+            if np.isfinite(means).all() and (hessian is None or np.isfinite(hessian).all())
+            else None
+            for head, (means, hessian) in zip(heads, self._along(heads), strict=True)
+        ]
+
+    def _decomposed(self) -> tuple[Array, Array | None]:
+        """The eigenvalues (D,) of S and its eigenvectors (D, D), or its diagonal and None."""
+        o = self.objective
+        D, rows = o.features, o.part.rows
+        whole = D <= MOST_FEATURES and DEARER * rows * o.outputs >= D * D
+        wanted = min(max(4 * rows * o.outputs // max(D, 1), FEWEST * D), MOST * D)
+        moments = self._second_moments(wanted, whole, np.float32)
+        if not np.isfinite(moments).all():  # features beyond 1e19: their squares are beyond float32
+            moments = self._second_moments(wanted, whole, np.float64)
+        if not whole or not np.isfinite(moments).all():
+            return (moments if moments.ndim == 1 else np.diag(moments)), None
+        values, vectors = symmetric_eigen(moments)
+        return np.maximum(values, 0.0), vectors
+
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is not used
+    def _second_moments(self, wanted: int, whole: bool, dtype: Any) -> Array:
+        """S (D, D) in float64, or its diagonal."""
+        D = self.objective.features
+        total, of_block = np.zeros((D, D) if whole else D), np.empty((D, D) if whole else 0, dtype)
+        weights = 0.0
+        for X, _, weight in self._sample(wanted):
+            X = X.astype(dtype) * np.sqrt(weight).astype(dtype)[:, None]
+            weights += float(weight.sum())
+            total += product(X.T, X, of_block) if whole else np.einsum("nd,nd->d", X, X)
+        return total / weights if weights else total
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _along(self, heads: Sequence[Head]) -> list[tuple[Array, Array | None]]:
+        """Of each head the means (K,) of h_n[k, k], and the Hessian (2K, 2K) along its w_k and its biases."""
+        o, H = self.objective, len(heads)
+        K = o.outputs
+        W = np.concatenate([o.unpacked(head.point)[0] for head in heads], 1).astype(np.float32)
+        b = np.concatenate([o.unpacked(head.point)[1] for head in heads]).astype(np.float32)
+        whole = K <= MOST_OUTPUTS
+        means, hessians = np.zeros((H, K)), np.zeros((H, 2 * K, 2 * K) if whole else H)
+        weights = 0.0
+        for X, y, weight in self._sample(max(o.part.rows // SHARE, PER_OUTPUT * K)):
+            weights += float(weight.sum())
+            own = product(X, W)
+            A, Z = own.reshape(-1, H, K), (own + b).reshape(-1, H, K)
+            curvature = ScoreCurvature.of(o.name, o.kind, Z, y)
+            means += curvature.means(weight)
+            if whole:
+                hessians += curvature.along(weight, A, np.ones_like(A))
+        scale = 1.0 / weights if weights else 0.0
+        return [(means[h] * scale, hessians[h] * scale if whole else None) for h in range(H)]
+
+    def _sample(self, wanted: int) -> Any:
+        """X (n, D), targets and weights (n,) of about ``wanted`` rows, evenly spaced, block by block."""
+        every, first = max(1, self.objective.part.rows // max(wanted, 1)), 0
+        for rows in self.objective.part.blocks():
+            chosen = slice(first, None, every)
+            first = (first - len(rows.X)) % every
+            X = np.ascontiguousarray(rows.X[chosen])
+            if len(X):
+                yield X, rows.y[chosen], np.ones(len(X)) if rows.weight is None else rows.weight[chosen]
 
 
-def _sampled_gram(objective: Objective, head: Head) -> tuple[Array, float]:
-    """G and the mean curvature; no G where it is too large, or not finite."""
-    D, rows = objective.features, objective.part.rows
-    if D > MOST_FEATURES:
-        return np.empty((0, 0)), np.nan
-    wanted = min(max(4 * rows * objective.outputs // max(D, 1), FEWEST * D), MOST * D)
-    every = max(1, rows // max(wanted, 1))
-    gram, mean = _gram(objective, head, every, np.float32)
-    if not np.isfinite(gram).all():  # features beyond 1e19: their squares are beyond float32
-        gram, mean = _gram(objective, head, every, np.float64)
-    return (gram, mean) if np.isfinite(gram).all() else (gram, np.nan)
+class _Inverse:
+    """The inverse of one head's guess, linear and positive definite.
 
+    Args:
+        values, vectors: of S; without vectors S is the diagonal matrix of the values.
+        means: (K,) of h_n[k, k].
+        hessian: (2K, 2K) along w_k and along the biases, of the mean loss alone; None: the guess stays as it is there.
+    """
 
-def _inverse(objective: Objective, head: Head, gram: Array, mean: float) -> Callable[[Array], Array] | None:
-    if not np.isfinite(mean):
-        return None
-    damping = mean * (DAMPING_OF_HINGE if objective.name == "squared_hinge" else DAMPING)
-    solve = cholesky(gram + (head.l2 + damping) * np.eye(len(gram)))
-    of_bias = mean + damping + (head.l2 if objective.penalise_bias else 0.0)
+    def __init__(
+        self,
+        objective: Objective,
+        head: Head,
+        values: Array,
+        vectors: Array | None,
+        means: Array,
+        hessian: Array | None,
+    ) -> None:
+        self._unpacked, self._invariant, self._vectors = objective.unpacked, objective.invariant, vectors
+        W, _ = objective.unpacked(head.point)
+        if not means.mean() > 0:  # nothing is curved: any positive number does, pairs take over
+            means = np.ones_like(means)
+        damping = DAMPING * float(means.mean())
+        of_W, of_b = head.l2 + damping, damping + (head.l2 if objective.penalise_bias else 0.0)
+        self._of_W, self._of_b = values[:, None] * means + of_W, means + of_b
+        self._correct: Callable[[Array], Array] | None = None
+        if hessian is None:
+            return
+        turned = W if vectors is None else product(vectors.T, W)
+        lengths = np.sqrt(np.einsum("dk,dk->k", turned * turned, self._of_W))  # in the metric of the guess
+        self._scale = np.concatenate(
+            [np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0), 1 / np.sqrt(self._of_b)]
+        )
+        self._along = W * self._scale[: len(means)]
+        squares = np.concatenate([of_W * np.einsum("dk,dk->k", W, W), np.full_like(means, of_b)])
+        hessian = (hessian + np.diag(squares)) * np.outer(self._scale, self._scale)
+        hessian += np.diag((self._scale == 0).astype(np.float64))  # a class without weights has no direction yet
+        self._correct = cholesky(hessian)
 
-    def inverse(vector: Array) -> Array:
-        result = np.empty_like(vector)
-        W, b = objective.unpacked(result)
-        of_W, of_b = objective.unpacked(vector)
-        W[...] = solve(of_W)
-        np.divide(of_b, of_bias, out=b)
+    def __call__(self, vector: Array) -> Array:
+        if not self._invariant:
+            return self._times(vector)
+        # A change that is the same for all classes changes no loss, and must not come from one that does.
+        rest = vector.copy()
+        (W, b), (mean_W, mean_b) = self._unpacked(rest), (a.mean(-1, keepdims=True) for a in self._unpacked(vector))
+        W -= mean_W
+        b -= mean_b
+        result = self._times(rest)
+        W, b = self._unpacked(result)
+        W += self._divided(mean_W, self._of_W.mean(axis=1, keepdims=True)) - W.mean(axis=1, keepdims=True)
+        b += mean_b / self._of_b.mean() - b.mean()
         return result
 
-    return inverse
+    def _times(self, vector: Array) -> Array:
+        """As if no loss were invariant."""
+        result = np.empty_like(vector)
+        (W, b), (of_W, of_b) = self._unpacked(result), self._unpacked(vector)
+        W[...] = self._divided(of_W, self._of_W)
+        np.divide(of_b, self._of_b, out=b)
+        if self._correct is not None:
+            scale = self._scale[len(b) :]
+            along = np.concatenate([np.einsum("dk,dk->k", self._along, of_W), of_b * scale])
+            of_heads, of_biases = np.split(self._correct(along) - along, 2)  # there the guess was the identity
+            W += self._along * of_heads
+            b += scale * of_biases
+        return result
 
-
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite is not used
-def _gram(objective: Objective, head: Head, every: int, dtype: Any) -> tuple[Array, float]:
-    """``Σ_n c_n x_n x_nᵀ / Σ_n w_n`` (D×D, float64) over each ``every``-th example, and ``Σ_n c_n / Σ_n w_n``."""
-    D = objective.features
-    W, b = (array.astype(np.float32) for array in objective.unpacked(head.point))
-    gram, of_block = np.zeros((D, D)), np.empty((D, D), dtype)
-    curvatures = total = 0.0
-    first = 0
-    for rows in objective.part.blocks():
-        chosen = slice(first, None, every)
-        first = (first - len(rows.X)) % every
-        X = np.ascontiguousarray(rows.X[chosen])
-        if not len(X):
-            continue
-        weight = np.ones(len(X)) if rows.weight is None else rows.weight[chosen]
-        c = weight * _curvature(objective, product(X, W) + b, rows.y[chosen])
-        curvatures += float(c.sum())
-        total += float(weight.sum())
-        X = X.astype(dtype) * np.sqrt(c).astype(dtype)[:, None]
-        gram += product(X.T, X, of_block)
-    if not curvatures > 0:  # nothing is curved: any positive number does, pairs take over
-        return np.zeros((D, D)), 1.0
-    return gram / total, curvatures / total
-
-
-def _curvature(objective: Objective, Z: Array, y: Array) -> Array:
-    """The mean diagonal of each example's K×K Hessian with respect to its scores, shape (n,)."""
-    n, K = Z.shape
-    if objective.name == "softmax":
-        P = softmax.forward(Z)[0]
-        return np.asarray((1.0 - np.einsum("nk,nk->n", P, P)) / K, np.float64)
-    if objective.name == "squared_error":
-        return np.full(n, 2.0)
-    margins = 1.0 + Z - Z[np.arange(n), y, None]
-    violated = np.maximum((margins > 0).sum(axis=1) - 1, 0)  # without the label's own, which may be NaN
-    if objective.kind == "crammer_singer":
-        violated = np.minimum(violated, 1)
-    return np.asarray(4.0 * violated / K)
+    def _divided(self, of_W: Array, curvatures: Array) -> Array:
+        """By curvatures (D, K or 1) along the eigenvectors of S."""
+        if self._vectors is None:
+            return np.asarray(of_W / curvatures)
+        return product(self._vectors, product(self._vectors.T, of_W) / curvatures)

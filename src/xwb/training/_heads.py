@@ -10,12 +10,12 @@ import numpy as np
 
 from ..core import Array, norm
 from ._certificate import Certificate, certify_all
-from ._curvature import inverse_curvatures
+from ._curvature import Curvature
 from ._lbfgs import LBFGS
 from ._objective import Head, Objective
 
 NOISE = 2.0**-23  # relative rounding of a float32 objective: half a unit in the last place for softmax, more for hinges
-RENEWALS = (0, 8, 32, 128, 512, 2048)  # iterations at which the guess at the curvature is renewed
+RENEWALS = (0, 2, 4, 8, 16, 32, 128, 512, 2048)  # iterations at which the guess at the curvature is renewed
 FLAT = 0.1  # of the tolerance: how flat, beside the steepest point seen, an objective without a bound has to be
 PAIRS, PAIRS_OF_HINGE = 10, 100  # of L-BFGS: margins that come and go take many to describe
 PAIRED = 2**21  # numbers that the steps of one head's pairs may be: 16 MiB, and as much for the changes
@@ -58,6 +58,7 @@ class Heads:
         starts: where they start, vectors of the objective's size; zeros where absent.
         tolerance: a head is done when its certified gap is at most this much of its objective.
         limit: evaluations of one head at most.
+        curvature: of the objective, where other heads have used it before.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Heads:
         starts: Sequence[Array] | None = None,
         tolerance: float = 1e-4,
         limit: int = 1000,
+        curvature: Curvature | None = None,
     ) -> None:
+        self.curvature = curvature or Curvature(objective)
         self.objective, self.l2, self.tolerance, self.limit = objective, list(l2), tolerance, limit
         starts = starts or [np.zeros(objective.size) for _ in l2]
         pairs = PAIRS
@@ -109,7 +112,7 @@ class Heads:
     def _renew(self, left: Sequence[int]) -> None:
         due = {h: max(number for number in RENEWALS if number <= self.solvers[h].iterations) for h in left}
         changed = [h for h in left if due[h] != self._renewed[h]]
-        inverses = inverse_curvatures(self.objective, [Head(self.solvers[h].x, self.l2[h]) for h in changed])
+        inverses = self.curvature.inverses([Head(self.solvers[h].x, self.l2[h]) for h in changed])
         for h, inverse in zip(changed, inverses, strict=True):
             self._renewed[h] = due[h]
             self.solvers[h].inverse = inverse

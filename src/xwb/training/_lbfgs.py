@@ -117,7 +117,7 @@ class LBFGS:
         if slope == 0:
             self.stalled = True
             return
-        first = 1.0 if self._steps else min(1.0, 1.0 / math.sqrt(-slope))
+        first = 1.0 if self._steps or self.inverse else min(1.0, 1.0 / math.sqrt(-slope))
         self._search = _Search(self.value, slope, first, 2 * self.noise * abs(self.value))
         self.point = self.x + first * self._direction
 

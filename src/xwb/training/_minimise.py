@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import Array, DivergedError
 from ._certificate import Certificate, certify_all
+from ._curvature import Curvature
 from ._fit_options import FitOptions
 from ._fitted import Event, Fitted
 from ._heads import Heads, Progress
@@ -20,7 +21,7 @@ from ._objective import Head, Objective, head_loss
 from ._prepare import Prepared
 from ._rows import Part
 
-STACKED = 32  # columns of all heads together up to which one product for all is faster than warm starts one by one
+STACKED = 256  # columns of heads in one product: with more of them a column costs no less
 
 
 class Minimiser:
@@ -64,33 +65,35 @@ class Minimiser:
     # -- linear heads with a smooth loss -----------------------------------------------------------------------------
 
     def _descents(self, objective: Objective, heads: Mapping[int, Fitted]) -> Iterator[Event]:
-        """The most penalised first: the others begin where it ended, or all go together."""
+        """Several heads in one product, the most penalised first; the next begin where the last of these ended."""
         positions = sorted(heads, key=lambda h: -heads[h].options.l2)
-        before: Array | None = None
-        for group in [positions] if stacked(len(heads), self.outputs) else [[h] for h in positions]:
+        curvature, before, together = Curvature(objective), np.zeros(objective.size), stacked(self.outputs)
+        for first in range(0, len(positions), together):
+            group = positions[first : first + together]
             starts = [_packed(heads[h].params, objective) if heads[h].params else before for h in group]
-            before = yield from self._descent(objective, heads, group, starts)
+            before = yield from self._descent(curvature, heads, group, starts)
             if self.stop():
                 return
 
     def _descent(
-        self, objective: Objective, heads: Mapping[int, Fitted], group: Sequence[int], starts: Sequence[Array | None]
+        self, curvature: Curvature, heads: Mapping[int, Fitted], group: Sequence[int], starts: Sequence[Array]
     ) -> Generator[Event, None, Array]:
-        """Gives where the first of the group ended."""
-        options = heads[group[0]].options
+        """Gives where the last of the group ended."""
+        objective, options = curvature.objective, heads[group[0]].options
         solvers = Heads(
             objective,
             [heads[h].options.l2 for h in group],
-            starts=[np.zeros(objective.size) if start is None else start for start in starts],
+            starts=starts,
             tolerance=options.tolerance,
             limit=options.max_evaluations,
+            curvature=curvature,
         )
         for progress in solvers.run(self.stop):
             h = group[progress.head]
             self.rows += objective.part.rows if progress.head == solvers.first else 0
             _take(heads[h], solvers, progress, objective)
             yield self._event(h, heads[h], progress.evaluation)
-        return solvers.solvers[0].x
+        return solvers.solvers[-1].x
 
     def _solved(self, objective: Objective, heads: Mapping[int, Fitted]) -> Iterator[Event]:
         equations = NormalEquations(objective)
@@ -188,9 +191,9 @@ class Minimiser:
         )
 
 
-def stacked(heads: int, outputs: int) -> bool:
-    """Whether so many heads of a loss go together through the examples."""
-    return heads * outputs <= STACKED
+def stacked(outputs: int) -> int:
+    """How many heads go together through the examples."""
+    return max(1, STACKED // max(1, outputs))
 
 
 def _take(fitted: Fitted, solvers: Heads, progress: Progress, objective: Objective) -> None:

@@ -53,6 +53,17 @@ class Evaluated(NamedTuple):
     gradient: Array  # (D·K + K,) float64
 
 
+class Piece(NamedTuple):
+    """Some examples, and what H heads make of them."""
+
+    X: Array  # (n, D), of the type of the products
+    y: Array  # (n,) or (n, K)
+    share: Array  # (n,) float64: w_n / Σ w
+    Z: Array  # (n, H, K): the scores
+    losses: Array  # (H,) float64: the examples' part of each head's mean loss
+    dZ: Array  # (n, H, K): the gradient of these
+
+
 class Objective:
     """``F(W, b) = Σ_n w_n loss(x_n W + b, y_n) / Σ_n w_n + λ/2 ‖W‖²`` over one part of the data.
 
@@ -69,6 +80,7 @@ class Objective:
     ) -> None:
         self.part, self.name, self.kind, self.penalise_bias = part, loss, kind, penalise_bias
         self.loss = head_loss(loss, kind)
+        self.invariant = loss != "squared_error"  # a number added to all scores of an example changes nothing
         self.features, self.outputs = part.features, outputs
         self.size = self.features * outputs + outputs
 
@@ -93,16 +105,12 @@ class Objective:
             dtype: of the products.
         """
         D, K, H = self.features, self.outputs, len(heads)
-        W, b = np.empty((D, H, K), dtype), np.empty((H, K), dtype)
-        for h, head in enumerate(heads):
-            W[:, h], b[h] = self.unpacked(head.point)
-        W, b = W.reshape(D, H * K), b.reshape(H * K)
         dW, db, losses = np.zeros((D, H * K)), np.zeros(H * K), np.zeros(H)
         part_of_dW = np.empty((D, H * K), dtype)
-        for rows in self._pieces(dtype):
-            loss, dZ = self._block(rows, W, b, H)
-            losses += loss
-            dW += product(rows.X.T, dZ, part_of_dW)
+        for piece in self.pieces(heads, dtype):
+            losses += piece.losses
+            dZ = piece.dZ.reshape(-1, H * K)
+            dW += product(piece.X.T, dZ, part_of_dW)
             for start in range(0, len(dZ), SUMMED):
                 db += column_sums(dZ[start : start + SUMMED])
         out = []
@@ -112,14 +120,40 @@ class Objective:
             of_W, of_b = self.unpacked(head.point)
             g_W[...] = dW.reshape(D, H, K)[:, h] + head.l2 * of_W
             g_b[...] = db[h * K : h * K + K]
-            penalty = dot(of_W.reshape(-1), of_W.reshape(-1))
             if self.penalise_bias:
                 g_b += head.l2 * of_b
-                penalty += float(of_b @ of_b)
-            out.append(Evaluated(float(losses[h]) + head.l2 / 2 * penalty, gradient))
+            out.append(Evaluated(float(losses[h]) + self.penalty(head), gradient))
         return out
 
-    def _pieces(self, dtype: Any) -> Iterator[Rows]:
+    def penalty(self, head: Head) -> float:
+        """``λ/2 ‖W‖²``, and of the bias where that is penalised."""
+        W, b = self.unpacked(head.point)
+        squares = dot(W.reshape(-1), W.reshape(-1))
+        return head.l2 / 2 * (squares + float(b @ b) if self.penalise_bias else squares)
+
+    def pieces(self, heads: Sequence[Head], dtype: Any = np.float32) -> Iterator[Piece]:
+        """All examples with their scores and losses, some rows at a time; the arrays are lent until the next.
+
+        Args:
+            heads: H of them, whose W stand side by side in one D×HK matrix.
+            dtype: of the products.
+        """
+        D, K, H = self.features, self.outputs, len(heads)
+        W, b = np.empty((D, H, K), dtype), np.empty((H, K), dtype)
+        for h, head in enumerate(heads):
+            W[:, h], b[h] = self.unpacked(head.point)
+        scale = 1.0 / self.part.weight
+        for rows in self._rows(dtype):
+            n = len(rows.X)
+            Z = product(rows.X, W.reshape(D, H * K)).reshape(n, H, K)
+            Z += b
+            y = np.broadcast_to(rows.y[:, None], (n, H, *rows.y.shape[1:]))
+            losses, back = self.loss(Z, y.astype(dtype) if rows.y.ndim > 1 else y, reduction="none")
+            share = np.full(n, scale) if rows.weight is None else rows.weight * scale
+            dZ = back(np.broadcast_to(share.astype(dtype)[:, None], (n, H)))
+            yield Piece(rows.X, rows.y, share, Z, share @ losses.astype(np.float64), dZ)
+
+    def _rows(self, dtype: Any) -> Iterator[Rows]:
         """All examples with features of this dtype: blocks of float32, or float64 copies of parts of them."""
         if dtype == np.float32:
             yield from self.part.blocks()
@@ -129,18 +163,3 @@ class Objective:
                 piece = slice(start, start + COPIED)
                 weight = None if rows.weight is None else rows.weight[piece]
                 yield Rows(rows.X[piece].astype(dtype), rows.y[piece], weight)
-
-    def _block(self, rows: Rows, W: Array, b: Array, H: int) -> tuple[Array, Array]:
-        """Each head's share of the mean loss, (H,), and the gradient with respect to its scores, (n, H·K)."""
-        n, K = len(rows.X), self.outputs
-        Z = product(rows.X, W)
-        Z += b
-        Z = Z.reshape(n, H, K)
-        y = np.broadcast_to(rows.y[:, None], (n, H, *rows.y.shape[1:]))
-        if rows.y.ndim > 1:
-            y = y.astype(Z.dtype)
-        losses, back = self.loss(Z, y, reduction="none")
-        scale = 1.0 / self.part.weight
-        share = np.full(n, scale) if rows.weight is None else rows.weight * scale
-        dZ = back(np.broadcast_to(share.astype(Z.dtype)[:, None], (n, H)))
-        return share @ losses.astype(np.float64), dZ.reshape(n, H * K)
