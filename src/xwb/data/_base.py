@@ -147,8 +147,13 @@ def explained(path: Path) -> Iterator[None]:
     """What reading ``path`` raises, as a DataError of one line."""
     try:
         yield
-    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError) as error:
+    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is damaged or cut short: {error}") from error
+    except NotImplementedError as error:  # zipfile's: a compression method, or an encryption, that it does not know
+        raise DataError(
+            f"{path} is packed in a way that cannot be read here ({error}); "
+            "write it again with np.savez or np.savez_compressed"
+        ) from error
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise DataError(f"{path} is no UTF-8 text (there is a byte 0x{byte:02x}); save it as UTF-8") from error
