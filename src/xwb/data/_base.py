@@ -11,7 +11,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class Stamp(NamedTuple):
 
 
 @contextlib.contextmanager
-def reading(path: Path, stamp: Stamp | None = None) -> Iterator[BinaryIO]:
+def reading(path: Path, stamp: Stamp | None = None) -> Iterator[io.BufferedReader]:
     """The file open for reading, closed at the end; ``stamp`` is what it must have, before and after.
 
     Raises:
@@ -161,12 +161,12 @@ def explained(path: Path) -> Iterator[None]:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def filled(file: BinaryIO, raw: Array) -> int:
+def filled(file: io.BufferedIOBase, raw: Array) -> int:
     """Read into ``raw``, (n,) uint8, until it is full or the file ends; how many bytes were there."""
     view = raw.data if raw.size else memoryview(b"")
     have = 0
     while have < len(view):
-        more = file.readinto(view[have:])  # type: ignore[attr-defined]
+        more = file.readinto(view[have:])
         if not more:
             break
         have += more

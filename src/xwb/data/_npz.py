@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, cast
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class NpzTable(FileTable):
             self.refused[key] = "it is no .npy file"
             return None
         with archive.open(info) as member:
-            layout = read_layout(cast(BinaryIO, member), f"{self.name}, array {key}")
+            layout = read_layout(cast(BufferedIOBase, member), f"{self.name}, array {key}")
         column = described(key, layout.dtype, layout.shape)
         if isinstance(column, str):
             self.refused[key] = column
@@ -85,7 +86,7 @@ class NpzTable(FileTable):
 
 def _rows_of(member: IO[bytes], where: str, step: int) -> Iterator[Array]:
     """The rows of a member; the last ones only after zipfile has compared the checksum."""
-    file = cast(BinaryIO, member)
+    file = cast(BufferedIOBase, member)
     layout = read_layout(file, where)
     if layout.fortran:
         yield from _loaded_rows(file, layout, step, where)
@@ -98,7 +99,7 @@ def _rows_of(member: IO[bytes], where: str, step: int) -> Iterator[Array]:
         yield array
 
 
-def _loaded_rows(file: BinaryIO, layout: Layout, step: int, where: str) -> Iterator[Array]:
+def _loaded_rows(file: BufferedIOBase, layout: Layout, step: int, where: str) -> Iterator[Array]:
     raw = np.empty(layout.size - layout.offset, np.uint8)
     if filled(file, raw) < len(raw) or file.read(1):
         raise DataError(f"{where} is damaged: it has not the bytes that its header says")
