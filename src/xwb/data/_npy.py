@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, DataError
-from ._arrays import described, row_bytes, values
+from ._arrays import described, row_bytes, same_rows, values
 from ._base import FileTable, Stamp, chunk_rows, filled, reading
 from ._table import Block
 
@@ -69,6 +69,16 @@ def check_size(layout: Layout, size: int, name: str) -> None:
         f"{name} is damaged: an array of shape {layout.shape} takes {layout.size:,} bytes with its header, "
         f"and {size:,} are there"
     )
+
+
+def common_step(name: str, layouts: Mapping[str, Layout], rows: int) -> int:
+    """Rows to read at a time of arrays that stand side by side, for blocks of ``rows``.
+
+    Raises:
+        DataError: their numbers of rows differ.
+    """
+    same_rows(name, {key: layout.shape[0] for key, layout in layouts.items()})
+    return chunk_rows(rows, sum(row_bytes(layout.dtype, layout.shape) for layout in layouts.values()))
 
 
 def read_rows(file: BufferedIOBase, layout: Layout, step: int, name: str, seek: bool = True) -> Iterator[Array]:

@@ -12,9 +12,9 @@ from typing import IO, cast
 import numpy as np
 
 from ..core import Array, DataError
-from ._arrays import described, row_bytes, same_rows, values
-from ._base import FileTable, Stamp, chunk_rows, filled, reading
-from ._npy import Layout, check_size, read_layout, read_rows
+from ._arrays import described, values
+from ._base import FileTable, Stamp, filled, reading
+from ._npy import Layout, check_size, common_step, read_layout, read_rows
 from ._table import Block, Column
 
 ENCRYPTED = 1  # a bit of a member's flags
@@ -68,20 +68,15 @@ class NpzTable(FileTable):
         Raises:
             DataError: also where their numbers of rows differ.
         """
-        names = list(dict.fromkeys(names))
-        layouts = [self._layouts[name] for name in names]
-        same_rows(self.name, {name: layout.shape[0] for name, layout in zip(names, layouts, strict=True)})
-        step = chunk_rows(rows, sum(row_bytes(layout.dtype, layout.shape) for layout in layouts))
+        layouts = {name: self._layouts[name] for name in names}
+        step = common_step(self.name, layouts, rows)
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(reading(self._path, self._stamp))
             archive = stack.enter_context(zipfile.ZipFile(file))
-            members = [stack.enter_context(archive.open(f"{name}.npy")) for name in names]
-            readers = [
-                _rows_of(member, f"{self.name}, array {name}", step)
-                for name, member in zip(names, members, strict=True)
-            ]
+            members = {name: stack.enter_context(archive.open(f"{name}.npy")) for name in layouts}
+            readers = [_rows_of(member, f"{self.name}, array {name}", step) for name, member in members.items()]
             for arrays in zip(*readers, strict=True):
-                yield dict(zip(names, arrays, strict=True))
+                yield dict(zip(layouts, arrays, strict=True))
 
 
 def _rows_of(member: IO[bytes], where: str, step: int) -> Iterator[Array]:
