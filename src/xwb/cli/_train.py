@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._options import amount, names, sweep, widths
-from ._output import complain, say
+from ._output import can_redraw, complain, say
 from ._train_digits import digits
 from ._train_words import conclusion, default_folder, opening, progress
 
@@ -204,7 +202,7 @@ def _progress(job: Fit, quiet: bool) -> Iterator[Callable[[Event], None]]:
     """What is called with each event: a line that changes on a terminal, else a line now and then."""
     if quiet:
         yield lambda event: None
-    elif sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+    elif can_redraw():
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
