@@ -115,7 +115,8 @@ class _Truth:
             what = f"no column {' and no column '.join(map(repr, missing))}" if missing else "no target named"
             raise DataError(f"{table.name} has {what}; its columns: {known}; name the target with --target")
         self.names, self.unknown = names, False
-        self._where = f"column {names[0]!r} of {table.name}" if len(names) == 1 else f"the targets in {table.name}"
+        one = table.name if len(there) == 1 else f"column {names[0]!r} of {table.name}"  # a .npy file names no column
+        self._where = one if len(names) == 1 else f"the targets in {table.name}"
         self._codes = ClassCodes(model.classes) if model.task == "classification" else None
         self.as_text = names if self._codes else []
         self._rows = 0

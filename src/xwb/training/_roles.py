@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import Array, DataError, OptionError, unknown
-from ..data import ArrayTable, Column, Table, open_table
+from ..data import ArrayTable, Block, Column, Table, open_table
 
 SHOWN = 8  # names in a message, unless they are what to type
 
@@ -20,6 +21,20 @@ class Field(NamedTuple):
 
     table: Table
     column: Column
+
+
+class Renamed:
+    """A table of one column, under another name; a `Table`."""
+
+    def __init__(self, table: Table, column: str) -> None:
+        self._table, self.name, self.rows = table, table.name, table.rows
+        self.columns: tuple[Column, ...] = (table.columns[0]._replace(name=column),)
+
+    def blocks(self, names: Sequence[str], rows: int, as_text: Collection[str] = ()) -> Iterator[Block]:
+        """As `Table.blocks`."""
+        own = self._table.columns[0].name
+        for block in self._table.blocks([own], rows, [own] if as_text else []):
+            yield dict.fromkeys(names, block[own])
 
 
 class Roles(NamedTuple):
@@ -179,6 +194,8 @@ def _fields(table: Table, spec: Any, name: str, option: str) -> tuple[Field, ...
         raise DataError(f"{option} takes a column, a .npy file or an array; {other.name} has columns of its own")
     if other.rows is not None and table.rows is not None and other.rows != table.rows:
         raise DataError(f"{option}: {other.name} has {other.rows:,} rows, and {table.name} has {table.rows:,}")
+    if isinstance(spec, str | os.PathLike) and Path(spec).suffix.lower() == ".npy":
+        other = Renamed(other, Path(spec).stem)  # its column has no name of its own
     return (Field(other, other.columns[0]),)
 
 
