@@ -129,6 +129,23 @@ def test_every_format_gives_the_same_model(here, capsys, name):
     assert main(["evaluate", str(here), *source, *(words[-2:] if words[-1].endswith(".npy") else [])]) == 0
 
 
+def test_a_libsvm_file_may_lack_the_last_features(here, tmp_path, capsys):
+    rows = [f"{y} 1:{row[0]} 2:{row[1]}" for y, row in zip(CODES, X, strict=True)]
+    texts = {"short": rows, "whole": [f"{row} 4:0" for row in rows], "larger": [f"{row} 5:1" for row in rows]}
+    for name, lines in texts.items():
+        (tmp_path / f"{name}.svm").write_text("\n".join(lines) + "\n")
+    said = []
+    for name in ("short", "whole"):
+        file = str(tmp_path / f"{name}.svm")
+        assert main(["train", "a.svm", "--target", "label", "--test", file, "--out", str(here), "--quiet"]) == 0
+        assert main(["predict", str(here), file]) == main(["evaluate", str(here), file]) == 0
+        said.append((record_of(here)["metrics"], capsys.readouterr().out))
+    assert said[0] == said[1]
+    for command in (["predict", str(here)], ["evaluate", str(here)], ["train", "a.svm", "--target", "label", "--test"]):
+        assert main([*command, str(tmp_path / "larger.svm")]) == 2
+        assert "has a feature of index 5, and the model reads indices from 1 to 4" in capsys.readouterr().err
+
+
 JOBS = {  # how the fit ends, and what it says among the rest
     "true.csv --target ok": ("gap", r"since the target is true or false"),
     "price.csv --target price": ("solved", r"since the target has fractions"),

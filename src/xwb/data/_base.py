@@ -54,6 +54,14 @@ class FileTable(ABC):
                 )
         return rebatched(self.chunks(names, rows, as_text), rows)
 
+    def like(self, columns: Sequence[Column]) -> FileTable:
+        """The table, with the width of ``columns`` where its format leaves out features that are 0 in every row.
+
+        Raises:
+            DataError: it has features that ``columns`` has not.
+        """
+        return self
+
 
 def shortened(names: Sequence[str]) -> str:
     """``"a, b, c, … and 12 more"``."""

@@ -189,8 +189,9 @@ class Model:
         self, table: Table, rows: int, more: Sequence[str], as_text: Collection[str] = ()
     ) -> Iterator[tuple[Array, Block]]:
         """As `read`, each with the block it comes from, in which the columns ``more`` are too."""
-        names = [field.column.name for field in matched(table, self.columns)]
-        blocks = table.blocks(list(dict.fromkeys([*names, *more])), rows, as_text)
+        fields = matched(table, self.columns)
+        names = [field.column.name for field in fields]
+        blocks = fields[0].table.blocks(list(dict.fromkeys([*names, *more])), rows, as_text)
         return ((stacked([block[name] for name in names]), block) for block in blocks)
 
     def save(self, run: Run) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Array, DataError, OptionError, unknown
-from ..data import ArrayTable, Block, Column, Table, open_table
+from ..data import ArrayTable, Block, Column, FileTable, Table, open_table
 
 SHOWN = 8  # names in a message, unless they are what to type
 
@@ -82,11 +82,12 @@ def matched(table: Table, wanted: Sequence[Column]) -> tuple[Field, ...]:
     """The columns of ``table`` that are ``wanted``, in that order.
 
     They are found by their names, wherever they stand. Where no name is there, the one matrix of the right width is
-    taken: an array in a ``.npy`` file has no name of its own.
+    taken: an array in a ``.npy`` file has no name of its own. Features that a libsvm file lacks at its end are 0.
 
     Raises:
         DataError: columns are missing, or have another width or text; or no name is there and several would fit.
     """
+    table = table.like(wanted) if isinstance(table, FileTable) else table
     there = {column.name: column for column in table.columns}
     if not any(column.name in there for column in wanted):
         fits = _by_width(width(wanted), table)
