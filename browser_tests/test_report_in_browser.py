@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _browser import CONTRAST, SCHEMES, WIDTHS, browse, found_by, serving
+from _browser import SCHEMES, WIDTHS, browse, found_by, measuring, serving
 
 import xwb
 from xwb.reports import write_report
@@ -18,10 +18,7 @@ from xwb.training import DigitsJob, DigitsOptions
 
 MODELS = {"network": {}, "bare": {"hidden": ()}, "svm": {"hidden": (), "loss": "svm"}}
 
-MEASURE = """<!DOCTYPE html><title>measure</title><link rel="icon" href="data:,"><body>
-<script>
-const widths = %s, found = {};
-%s
+MEASURE = """\
 function measure(frame) {
   const page = frame.contentDocument, root = page.documentElement;
   const look = e => frame.contentWindow.getComputedStyle(e);
@@ -41,14 +38,6 @@ function measure(frame) {
       .filter(Boolean).map(e => contrast(look(e).color, paper))),
   };
 }
-Promise.all(widths.map(width => new Promise(done => {
-  const frame = document.createElement("iframe");
-  frame.style = `width:${width}px;height:900px;border:0;display:block`;
-  frame.onload = () => { found[width] = measure(frame); done(); };
-  frame.src = "%s";
-  document.body.append(frame);
-}))).then(() => { document.title = "done"; document.body.textContent = JSON.stringify(found); });
-</script>
 """
 
 
@@ -77,7 +66,7 @@ def measured(
 ) -> tuple[dict[int, Any], list[str]]:
     """What the frames found by width, and the console's lines."""
     folder, address = served
-    (folder / f"measure-{model}.html").write_text(MEASURE % (list(WIDTHS), CONTRAST, f"/{model}/report.html"))
+    (folder / f"measure-{model}.html").write_text(measuring(MEASURE, f"/{model}/report.html"))
     return found_by(chromium, profile, f"{address}/measure-{model}.html", scheme)
 
 
