@@ -39,6 +39,12 @@ function measure(frame) {
     images: [...page.images].every(i => i.complete && i.naturalWidth === 8), imageCount: page.images.length,
     charts: page.querySelectorAll("svg").length,
     ticks: Math.min(...[...page.querySelectorAll("svg text")].map(t => t.getBoundingClientRect().height)),
+    overlaps: [...page.querySelectorAll("svg")].flatMap(svg => {
+      const texts = [...svg.querySelectorAll("text")].map(e => [e.textContent, e.getBoundingClientRect()]);
+      return texts.flatMap(([a, p], i) => texts.slice(i + 1).filter(([b, q]) =>
+        Math.min(p.right, q.right) - Math.max(p.left, q.left) > 3 &&  // a box is larger than its ink
+        Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 3).map(([b]) => [a, b]));
+    }),
     curves: [...page.querySelectorAll("svg .curve")].filter(e => e.checkVisibility()).map(e =>
       [e.getBoundingClientRect().width, e.getBoundingClientRect().height, contrast(look(e).stroke, paper)]),
     cells: [...page.querySelectorAll(".matrix tbody td")].map(e =>
@@ -102,6 +108,7 @@ def test_report(chromium, tmp_path, served, model, scheme):
         assert page["images"]
         assert page["imageCount"] >= 10
         assert page["ticks"] >= 9, "the axes' labels are too small to read"
+        assert page["overlaps"] == []
         assert page["paper"] > 0.8 if scheme == "light" else page["paper"] < 0.05
         assert page["contrast"] >= 4.5, "WCAG AA"
 
@@ -125,6 +132,7 @@ def test_fit_report(chromium, tmp_path, served, name, scheme):
         assert len(page["cells"]) == 3 * (3 + 1)  # with the recalls
         assert min(page["cells"]) > 8
         assert page["ticks"] >= 9, "the axes' labels are too small to read"
+        assert page["overlaps"] == []
         assert page["paper"] > 0.8 if scheme == "light" else page["paper"] < 0.05
         assert page["contrast"] >= 4.5, "WCAG AA"
 
