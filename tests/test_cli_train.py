@@ -336,6 +336,38 @@ def test_divergence_is_an_exit_code_of_1(here, capsys):
     assert not here.exists()
 
 
+DIVERGED = {
+    "--lr 1e30": r"^xwb: training diverged in epoch 1: .*, since the steps are too large; try --lr 0\.1$",
+    "--sweep lr=1e30,1e31": r"no head has a finite loss, .*; try smaller values in --sweep lr$",
+    "--lr 0.05 --no-standardise": r"try --lr 0\.005, or leave out --no-standardise: large features make large steps$",
+}
+
+
+@pytest.mark.parametrize("options", DIVERGED)
+def test_what_to_do_when_training_diverged(here, tmp_path, capsys, options):
+    write(tmp_path / "large.csv", {name: 1e25 * np.array(x) for name, x in FEATURES.items()} | {"animal": ANIMALS})
+    call = ["train", str(tmp_path / "large.csv"), "--target", "animal", "--solver", "sgd", "--out", str(here)]
+    assert main([*call, *options.split()]) == 1
+    said = capsys.readouterr().err
+    assert one_line(said)
+    assert re.search(DIVERGED[options], said)
+    assert not here.exists()
+
+
+SAID_OF_LARGE_STEPS = {
+    "--sweep lr=1e30,0.1": r"\nnote +1 head diverged, since the steps were too large; try a smaller --lr there\n",
+    "--lr 1e8 --epochs 2": r"\nnote +with equal scores .* 1\.1; the steps may be too large: try  --lr 0\.1\n",
+    "--lr 1e8 --epochs 2 --loss hinge": r"\nnote +with equal scores for all classes it would be 2; ",
+}
+
+
+@pytest.mark.parametrize("options", SAID_OF_LARGE_STEPS)
+def test_steps_that_were_too_large(here, capsys, options):
+    call = ["train", "a.csv", "--target", "animal", "--solver", "sgd", "--out", str(here)]
+    assert main([*call, *options.split()]) == 0
+    assert re.search(SAID_OF_LARGE_STEPS[options], capsys.readouterr().out)
+
+
 def test_a_page_that_cannot_be_written_does_not_hide_the_rest(here, monkeypatch, capsys):
     def full(run):
         raise RunError("cannot write: No space left on device") from OSError(errno.ENOSPC, "")

@@ -373,10 +373,12 @@ def test_a_stop_after_the_last_event_interrupts_nothing(tmp_path, options):
 
 
 def test_divergence_leaves_nothing(tmp_path):
-    with pytest.raises(DivergedError, match="try --lr below"):
+    with pytest.raises(DivergedError, match=r"try  --lr 0\.1$"):
         fit(X, Y, out=tmp_path / "run", solver="sgd", lr=1e30)
-    with pytest.raises(DivergedError, match="no head has a finite loss"):
+    with pytest.raises(DivergedError, match=r"no head has a finite loss, .*; try smaller values in  --sweep lr$"):
         fit(X, Y, out=tmp_path / "run", solver="sgd", sweep={"lr": [1e30, 1e31]})
+    with pytest.raises(DivergedError, match=r"try a smaller --lr$"):
+        fit(X, Y, out=tmp_path / "run", solver="sgd", lr=1e30, sweep={"l2": [1e-4, 1]})
     assert tree(tmp_path) == []
 
 

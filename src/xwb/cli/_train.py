@@ -132,7 +132,7 @@ def train(command: list[str], /, **given: Any) -> int:
         tell(opening(data, job, chosen))
         record = _record(command, given, data, time.perf_counter() - started)
         stop = note_signals()
-        with _progress(job, quiet or as_json) as show:
+        with _advice(given["no_standardise"]), _progress(job, quiet or as_json) as show:
             for event in job.run(out, record=record, stop=stop):
                 show(event)
     tell(conclusion(job, time.perf_counter() - started))
@@ -144,6 +144,19 @@ def train(command: list[str], /, **given: Any) -> int:
         return 0
     complain(f"interrupted; what was reached is in {out}")
     return 130
+
+
+@contextlib.contextmanager
+def _advice(as_they_are: bool) -> Iterator[None]:
+    """What `DivergedError` says, and what helps where the features are left as they are."""
+    from ..core import DivergedError
+
+    try:
+        yield
+    except DivergedError as error:
+        if not as_they_are:
+            raise
+        raise DivergedError(f"{error}, or leave out --no-standardise: large features make large steps") from error
 
 
 def _source(given: dict[str, Any], options: FitOptions) -> dict[str, Any]:

@@ -151,7 +151,10 @@ class Fit:
         """
         alive = [h for h, head in enumerate(self.heads) if head.params]
         if not alive:
-            raise DivergedError("training diverged: no head has a finite loss; try a smaller --lr")
+            smaller = "smaller values in  --sweep lr" if "lr" in self.options.sweep else "a smaller --lr"
+            raise DivergedError(
+                f"training diverged: no head has a finite loss, since the steps are too large; try {smaller}"
+            )
         compared = [h for h in alive if self.heads[h].validation]
         same_loss = len({self.heads[h].options.loss for h in compared}) <= 1
 

@@ -94,7 +94,8 @@ class Trainer:
 
     def _diverged(self, epoch: int, what: str) -> DivergedError:
         return DivergedError(
-            f"training diverged in epoch {epoch}: the {what} no longer finite; try --lr below {self._lr:g}"
+            f"training diverged in epoch {epoch}: the {what} no longer finite, since the steps are too large; "
+            f"try  --lr {self.options.smaller_lr:g}"
         )
 
 
