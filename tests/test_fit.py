@@ -372,6 +372,15 @@ def test_a_stop_after_the_last_event_interrupts_nothing(tmp_path, options):
     assert job.status == Run.open(tmp_path / "run").record["status"] == "finished"
 
 
+def test_a_stop_at_the_last_step_interrupts_nothing(tmp_path):
+    with prepare(X, Y, holdout=0) as data:
+        job = Fit(data, FitOptions(solver="adam", epochs=2, batch=100))
+        left = iter(range(-(-N // 100) * 2 - 1))  # a step each
+        list(job.run(tmp_path / "run", stop=lambda: next(left, None) is None))
+    assert job.status == "finished"
+    assert job.final.stopped == "epochs"
+
+
 def test_divergence_leaves_nothing(tmp_path):
     with pytest.raises(DivergedError, match=r"try  --lr 0\.1$"):
         fit(X, Y, out=tmp_path / "run", solver="sgd", lr=1e30)

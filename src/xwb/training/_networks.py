@@ -83,7 +83,7 @@ class Trainer:
                     opt.lr = self._lr * (1 - step / steps)
                     opt.step(own, grads, state)
                 step += 1
-                if stop():
+                if step < steps and stop():  # after the last step nothing is left to interrupt
                     whole = False
                     break
             if not all(np.isfinite(array).all() for array in params):  # no loss has seen the last step
