@@ -118,7 +118,8 @@ def _verdict(record: Mapping[str, Any]) -> str:
     if fit.get("gap") == 0:
         return said + f"The objective is {digits(fit['objective'])}, which is its optimum."
     if fit.get("gap") is not None and fit["gap"] < fit["objective"]:
-        return said + f"The objective is {digits(fit['objective'])}, within {small(fit['gap'])} of the optimum."
+        gap = f"<span>{small(fit['gap'])}</span>"  # a browser would break it at the minus of its exponent
+        return said + f"The objective is {digits(fit['objective'])}, within {gap} of the optimum."
     return said + f"The objective is {digits(fit['objective'])}, without a bound for how far it is from the least one."
 
 
