@@ -30,6 +30,27 @@ function contrast(a, b) {
 }
 """
 
+# The page opens another in frames, measures each, and writes down what it found.
+FRAMES = """<!DOCTYPE html><title>measure</title><link rel="icon" href="data:,"><body>
+<script>
+const widths = %s, found = {};
+%s
+%s
+Promise.all(widths.map(width => new Promise(done => {
+  const frame = document.createElement("iframe");
+  frame.style = `width:${width}px;height:900px;border:0;display:block`;
+  frame.onload = async () => { found[width] = await measure(frame); done(); };
+  frame.src = "%s";
+  document.body.append(frame);
+}))).then(() => { document.title = "done"; document.body.textContent = JSON.stringify(found); });
+</script>
+"""
+
+
+def measuring(measure: str, address: str) -> str:
+    """A page for `found_by`: what the script's ``measure(frame)`` finds of ``address`` at every width."""
+    return FRAMES % (list(WIDTHS), CONTRAST, measure, address)
+
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:

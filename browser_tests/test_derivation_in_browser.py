@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _browser import CONTRAST, SCHEMES, WIDTHS, browse, found_by, serving
+from _browser import SCHEMES, WIDTHS, browse, found_by, measuring, serving
 
 import xwb
 from xwb.algebra import Derivation
@@ -28,10 +28,7 @@ FORMULAS = {
 }
 PAGES = ("linear", "wrong", *FORMULAS)
 
-MEASURE = """<!DOCTYPE html><title>measure</title><link rel="icon" href="data:,"><body>
-<script>
-const widths = %s, found = {};
-%s
+MEASURE = """\
 const wait = time => new Promise(done => setTimeout(done, time));
 async function measure(frame) {
   const page = frame.contentDocument, root = page.documentElement, all = s => [...page.querySelectorAll(s)];
@@ -72,14 +69,6 @@ async function measure(frame) {
     wrong: all("tr.wrong").length, alerts: all("[role=alert]").length,
   };
 }
-Promise.all(widths.map(width => new Promise(done => {
-  const frame = document.createElement("iframe");
-  frame.style = `width:${width}px;height:900px;border:0;display:block`;
-  frame.onload = async () => { found[width] = await measure(frame); done(); };
-  frame.src = "%s";
-  document.body.append(frame);
-}))).then(() => { document.title = "done"; document.body.textContent = JSON.stringify(found); });
-</script>
 """
 
 
@@ -104,7 +93,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
         pages |= {name: xwb.derive(formula).html() for name, formula in FORMULAS.items()}
     for name, text in pages.items():
         (folder / f"{name}.html").write_text(text, "utf-8")
-        (folder / f"measure-{name}.html").write_text(MEASURE % (list(WIDTHS), CONTRAST, f"/{name}.html"), "utf-8")
+        (folder / f"measure-{name}.html").write_text(measuring(MEASURE, f"/{name}.html"), "utf-8")
     with serving(folder) as address:
         yield folder, address
 

@@ -351,6 +351,7 @@ def labelled(runs, tmp_path_factory) -> Path:
     )
     np.save(folder / "labels.npy", np.array(kinds))
     np.save(folder / "short.npy", np.array(kinds[1:]))
+    np.save(folder / "strange.npy", np.full(N, "gnu"))
     np.savez(folder / "numbers.npz", **{name: X[:, i] for i, name in enumerate(NAMES)}, kind=np.array([3.0, 7.0] * 20))
     np.save(folder / "codes.npy", codes)
     return folder
@@ -405,6 +406,7 @@ def test_evaluate_regression(runs, labelled, capfd, name, target):
     [
         (["text", "t.csv", "--target", "nope"], "no column 'nope'"),
         (["text", "t.csv", "--target", "other"], "1 row has a label that the model does not know: 'x' (1 row)"),
+        (["text", "t.csv", "--target", "strange.npy"], "xwb: strange.npy: 40 rows have labels that the model does not"),
         (["text", "t.csv", "--target", "short.npy"], "have different numbers of rows"),
         (["text", "t.csv", "--target", "width"], "feature"),
         (["text", "t.csv", "--weights", "kind"], "holds no weights"),

@@ -129,6 +129,23 @@ def test_every_format_gives_the_same_model(here, capsys, name):
     assert main(["evaluate", str(here), *source, *(words[-2:] if words[-1].endswith(".npy") else [])]) == 0
 
 
+def test_a_libsvm_file_may_lack_the_last_features(here, tmp_path, capsys):
+    rows = [f"{y} 1:{row[0]} 2:{row[1]}" for y, row in zip(CODES, X, strict=True)]
+    texts = {"short": rows, "whole": [f"{row} 4:0" for row in rows], "larger": [f"{row} 5:1" for row in rows]}
+    for name, lines in texts.items():
+        (tmp_path / f"{name}.svm").write_text("\n".join(lines) + "\n")
+    said = []
+    for name in ("short", "whole"):
+        file = str(tmp_path / f"{name}.svm")
+        assert main(["train", "a.svm", "--target", "label", "--test", file, "--out", str(here), "--quiet"]) == 0
+        assert main(["predict", str(here), file]) == main(["evaluate", str(here), file]) == 0
+        said.append((record_of(here)["metrics"], capsys.readouterr().out))
+    assert said[0] == said[1]
+    for command in (["predict", str(here)], ["evaluate", str(here)], ["train", "a.svm", "--target", "label", "--test"]):
+        assert main([*command, str(tmp_path / "larger.svm")]) == 2
+        assert "has a feature of index 5, and the model reads indices from 1 to 4" in capsys.readouterr().err
+
+
 JOBS = {  # how the fit ends, and what it says among the rest
     "true.csv --target ok": ("gap", r"since the target is true or false"),
     "price.csv --target price": ("solved", r"since the target has fractions"),
@@ -317,6 +334,38 @@ def test_divergence_is_an_exit_code_of_1(here, capsys):
     assert main(call) == 1
     assert one_line(capsys.readouterr().err)
     assert not here.exists()
+
+
+DIVERGED = {
+    "--lr 1e30": r"^xwb: training diverged in epoch 1: .*, since the steps are too large; try --lr 0\.1$",
+    "--sweep lr=1e30,1e31": r"no head has a finite loss, .*; try smaller values in --sweep lr$",
+    "--lr 0.05 --no-standardise": r"try --lr 0\.005, or leave out --no-standardise: large features make large steps$",
+}
+
+
+@pytest.mark.parametrize("options", DIVERGED)
+def test_what_to_do_when_training_diverged(here, tmp_path, capsys, options):
+    write(tmp_path / "large.csv", {name: 1e25 * np.array(x) for name, x in FEATURES.items()} | {"animal": ANIMALS})
+    call = ["train", str(tmp_path / "large.csv"), "--target", "animal", "--solver", "sgd", "--out", str(here)]
+    assert main([*call, *options.split()]) == 1
+    said = capsys.readouterr().err
+    assert one_line(said)
+    assert re.search(DIVERGED[options], said)
+    assert not here.exists()
+
+
+SAID_OF_LARGE_STEPS = {
+    "--sweep lr=1e30,0.1": r"\nnote +1 head diverged, since the steps were too large; try a smaller --lr there\n",
+    "--lr 1e8 --epochs 2": r"\nnote +with equal scores .* 1\.1; the steps may be too large: try  --lr 0\.1\n",
+    "--lr 1e8 --epochs 2 --loss hinge": r"\nnote +with equal scores for all classes it would be 2; ",
+}
+
+
+@pytest.mark.parametrize("options", SAID_OF_LARGE_STEPS)
+def test_steps_that_were_too_large(here, capsys, options):
+    call = ["train", "a.csv", "--target", "animal", "--solver", "sgd", "--out", str(here)]
+    assert main([*call, *options.split()]) == 0
+    assert re.search(SAID_OF_LARGE_STEPS[options], capsys.readouterr().out)
 
 
 def test_a_page_that_cannot_be_written_does_not_hide_the_rest(here, monkeypatch, capsys):

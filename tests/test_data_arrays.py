@@ -201,6 +201,17 @@ def test_npz_damaged_otherwise(tmp_path):
         open_table(path)
 
 
+def test_npz_of_an_unknown_compression_method(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, X=np.zeros((4, 2)))
+    data = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+        data[data.index(mark) + place] = 20  # a number that Zstandard had once
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.npz is packed in a way that cannot be read here .*np\.savez"):
+        open_table(path)
+
+
 def test_npy_with_text_that_is_none(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.array(["abc", "def"]))

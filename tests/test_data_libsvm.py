@@ -37,11 +37,12 @@ def test_what_scikit_learn_writes_and_reads(tmp_path_factory, n, width, zero, ro
         patch.setattr(module, "CHARACTERS", characters)
         patch.setattr(module, "CHUNK", characters)
         table = open_table(path)
-        assert table.columns == (Column("label", "number"), Column("features", "number", width))
+        name = "features_from_0" if zero else "features"
+        assert table.columns == (Column("label", "number"), Column(name, "number", width))
         assert table.rows == n
-        found = whole(table, ["features", "label"], rows)
+        found = whole(table, [name, "label"], rows)
     expected, labels = load_svmlight_file(str(path), zero_based=zero)
-    np.testing.assert_array_equal(found["features"], expected.toarray().astype(np.float32))
+    np.testing.assert_array_equal(found[name], expected.toarray().astype(np.float32))
     np.testing.assert_array_equal(found["label"], labels)
 
 
@@ -53,7 +54,7 @@ def test_comments_order_and_labels(made):
     assert found["features"].tolist() == [[2.5, 0, 1], [0, 0, 0], [0, -4, 0]]
     assert whole(table, ["label"], as_text=["label"])["label"].tolist() == ["+1", "-1.50", "1"]
     table = made("cat 0:1\ndog 1:1\n")
-    assert table.columns == (Column("label", "text"), Column("features", "number", 2))
+    assert table.columns == (Column("label", "text"), Column("features_from_0", "number", 2))
     assert whole(table, ["label"])["label"].tolist() == ["cat", "dog"]
 
 
@@ -91,7 +92,7 @@ def test_files_share_their_width_and_their_base(made, tmp_path):
     assert whole(open_table(tmp_path), ["features"])["features"].tolist() == [[1, 0, 0], [0, 0, 3]]
     made("x 0:5\n", "c.libsvm")
     table = open_table(tmp_path)
-    assert whole(table, ["features"])["features"].tolist() == [[0, 1, 0, 0], [0, 0, 0, 3], [5, 0, 0, 0]]
+    assert whole(table, ["features_from_0"])["features_from_0"].tolist() == [[0, 1, 0, 0], [0, 0, 0, 3], [5, 0, 0, 0]]
     assert whole(table, ["label"])["label"].tolist() == ["1", "2", "x"]
 
 
@@ -99,3 +100,35 @@ def test_no_records(made):
     table = made("# nothing\n")
     assert table.rows == 0
     assert list(table.blocks(["label", "features"], 2)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lowest", "width", "expected"),
+    [
+        ("1 2:5\n", 1, 2, [[0, 5]]),
+        ("1 2:5\n", 1, 4, [[0, 5, 0, 0]]),
+        ("1 2:5\n", 0, 4, [[0, 0, 5, 0]]),  # no feature of index 0 occurs, and none is shifted
+        ("1 0:7 2:5\n", 0, 4, [[7, 0, 5, 0]]),
+        ("1\n", 1, 2, [[0, 0]]),
+    ],
+)
+def test_a_file_with_the_features_of_another(made, tmp_path, text, lowest, width, expected):
+    name = ("features_from_0", "features")[lowest]
+    wanted = [Column(name, "number", width)]
+    table = made(text).like(wanted)
+    assert table.columns[1:] == tuple(wanted)
+    assert whole(table, [name])[name].tolist() == expected
+    made(text, "b.svm")
+    joined = open_table(tmp_path).like(wanted)
+    assert whole(joined, [name])[name].tolist() == expected * 2
+    assert joined.like(wanted) is joined
+    assert table.like(wanted) is table
+
+
+def test_features_that_another_file_has_not(made):
+    with pytest.raises(DataError, match=r"a\.svm has a feature of index 3, and the model reads indices from 1 to 2"):
+        made("1 3:5\n").like([Column("features", "number", 2)])
+    with pytest.raises(DataError, match=r"a\.svm has a feature of index 0, and the model reads indices from 1 to 2"):
+        made("1 0:5\n").like([Column("features", "number", 2)])
+    table = made("1 3:5\n")
+    assert table.like([Column("X", "number", 9)]) is table

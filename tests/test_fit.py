@@ -345,11 +345,55 @@ def test_a_keyboard_interrupt(tmp_path, monkeypatch, times):
     assert tree(tmp_path) == ([] if times == 1 else ["run", *(f"run/{name}" for name in WHOLE)])
 
 
+@pytest.mark.parametrize("after", [3, 10**6])
+def test_an_interrupt_while_the_run_is_written(tmp_path, monkeypatch, after):
+    """It writes the run once more, each line once; where nothing was left to train the run is finished."""
+    whole, calls, asked = Run.save_model, [], []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return whole(*args)
+
+    monkeypatch.setattr(Run, "save_model", interrupted)
+    with prepare(X, Y) as data, pytest.raises(KeyboardInterrupt):
+        list(Fit(data).run(tmp_path / "run", stop=lambda: asked.append(1) or len(asked) > after))
+    run = Run.open(tmp_path / "run")
+    assert run.record["status"] == ("interrupted" if after == 3 else "finished")
+    numbers = [line["evaluation"] for line in run.metrics()]
+    assert numbers == sorted(set(numbers))
+    assert numbers
+    Model.load(run)
+
+
+@pytest.mark.parametrize("options", [{}, {"solver": "adam", "epochs": 2}, {"sweep": {"l2": [1e-3, 1e-2]}}], ids=str)
+def test_a_stop_after_the_last_event_interrupts_nothing(tmp_path, options):
+    with prepare(X, Y) as data:
+        job = Fit(data, FitOptions(**options))
+        last, seen = len(job.heads) if len(job.heads) > 1 else 0, {"last": False}
+        for event in job.run(tmp_path / "run", stop=lambda: seen["last"]):
+            seen["last"] = event.head == last and bool(event.stopped)
+    assert seen["last"]
+    assert job.status == Run.open(tmp_path / "run").record["status"] == "finished"
+
+
+def test_a_stop_at_the_last_step_interrupts_nothing(tmp_path):
+    with prepare(X, Y, holdout=0) as data:
+        job = Fit(data, FitOptions(solver="adam", epochs=2, batch=100))
+        left = iter(range(-(-N // 100) * 2 - 1))  # a step each
+        list(job.run(tmp_path / "run", stop=lambda: next(left, None) is None))
+    assert job.status == "finished"
+    assert job.final.stopped == "epochs"
+
+
 def test_divergence_leaves_nothing(tmp_path):
-    with pytest.raises(DivergedError, match="try --lr below"):
+    with pytest.raises(DivergedError, match=r"try  --lr 0\.1$"):
         fit(X, Y, out=tmp_path / "run", solver="sgd", lr=1e30)
-    with pytest.raises(DivergedError, match="no head has a finite loss"):
+    with pytest.raises(DivergedError, match=r"no head has a finite loss, .*; try smaller values in  --sweep lr$"):
         fit(X, Y, out=tmp_path / "run", solver="sgd", sweep={"lr": [1e30, 1e31]})
+    with pytest.raises(DivergedError, match=r"try a smaller --lr$"):
+        fit(X, Y, out=tmp_path / "run", solver="sgd", lr=1e30, sweep={"l2": [1e-4, 1]})
     assert tree(tmp_path) == []
 
 

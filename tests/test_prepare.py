@@ -7,8 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from xwb import DataError
-from xwb.data import ArrayTable, open_table
+from xwb.data import ArrayTable
 from xwb.data._base import FileTable
 from xwb.training import _parts as parts
 from xwb.training import _storage as storage
@@ -16,7 +15,6 @@ from xwb.training._moments import TILE, Moments, standardise
 from xwb.training._parts import joined
 from xwb.training._passes import Fingerprint, Raw
 from xwb.training._prepare import prepare
-from xwb.training._roles import feature_blocks
 
 ROWS, WIDTH = 1000, 5
 MEMORY = {"memory": 10**12, "disk": 1}
@@ -312,26 +310,6 @@ def test_names_dtypes_and_notes(tmp_path):
         assert "is read from disk" in data.notes[-1]
     with prepare(tmp_path / "a.npz", "y", features=["b", "c"]) as data:
         assert len(data.notes) == 1
-
-
-def test_other_tables_give_the_features_in_the_models_order(tmp_path):
-    X, y = _data(50)
-    _write(tmp_path / "a.csv", X, y)
-    table = open_table(tmp_path / "a.csv")
-    columns = [table.columns[3], table.columns[0]]
-    blocks = list(feature_blocks(table, columns, 20))
-    assert [len(block) for block in blocks] == [20, 20, 10]
-    np.testing.assert_array_equal(np.concatenate(blocks), X[:, [3, 0]])
-    with pytest.raises(DataError, match="lacks x0, which the features need; its columns: x3"):
-        feature_blocks(ArrayTable({"x3": X[:, 3]}), columns, 20)
-    matrix = ArrayTable({"X": X}).columns
-    (block,) = feature_blocks(ArrayTable({"other": X.astype(np.float32), "y": y}), matrix, 50)
-    assert block.dtype == np.float64
-    np.testing.assert_array_equal(block, X.astype(np.float32))
-    with pytest.raises(DataError, match="A, B all have the width 5; give the name X"):
-        feature_blocks(ArrayTable({"A": X, "B": X}), matrix, 50)
-    with pytest.raises(DataError, match="X is a matrix of width 4, and the features need a matrix of width 5"):
-        feature_blocks(ArrayTable({"X": X[:, :4]}), matrix, 50)
 
 
 @pytest.mark.parametrize("where", MEMORY)

@@ -153,13 +153,13 @@ def test_tests_that_do_not_fit(table, tmp_path):
     options = {"features": ["a", "b"], "holdout": 0}
     other = tmp_path / "b.csv"
     other.write_text("b,label\n1,0\n")
-    with pytest.raises(DataError, match=r"b\.csv lacks a, which the features need; its columns: b, label"):
+    with pytest.raises(DataError, match=r"b\.csv lacks 1 of the 2 columns that the model .*: a; its columns: b, l"):
         prepare(table, "label", test=other, **options)
     other.write_text("b,a\n1,0\n")
     with pytest.raises(DataError, match=r"--test: .*b\.csv has no column 'label'"):
         prepare(table, "label", test=other, **options)
     other.write_text("b,a,label\n1,x,0\n")
-    with pytest.raises(DataError, match=r"b\.csv: a is a text, and the features need a number"):
+    with pytest.raises(DataError, match=r"column 'a' of .*b\.csv is text, and the model reads numbers"):
         prepare(table, "label", test=other, **options)
     other.write_text("b,a,label\n1,1,7\n")
     with pytest.raises(DataError, match=r"b\.csv: the target label has labels .* is: '7'; the classes are 0, 1"):

@@ -219,3 +219,29 @@ def test_test_labels_that_are_no_class(trained, tested, message):
     X = np.arange(9)[:, None]
     with pytest.raises(DataError, match=message):
         prepare(X[: len(trained)], trained, test=(X[: len(tested)], tested), holdout=0)
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "message"),
+    [
+        (np.array([0, np.nan, 1]), None, r"labels\.npy, row 2: the target labels is missing"),
+        (np.array([3, 3, 3]), None, r"labels\.npy: the target labels has one class only"),
+        (np.array(["a", "b", "a"]), "regression", r"labels\.npy: the target labels holds text"),
+        (np.array([[0, 1], [0, np.inf], [0, 2]]), None, r"labels\.npy, row 2: the target labels\[1\] is inf"),
+    ],
+)
+def test_a_target_in_a_npy_file_is_called_as_the_file(tmp_path, y, task, message):
+    np.save(tmp_path / "labels.npy", y)
+    with pytest.raises(DataError, match=message):
+        prepare(np.arange(3)[:, None], str(tmp_path / "labels.npy"), task=task, holdout=0)
+
+
+def test_the_names_of_targets_in_a_npy_file(tmp_path):
+    X = np.arange(4.0)[:, None]
+    np.save(tmp_path / "price.npy", X + 0.5)
+    with prepare(X, tmp_path / "price.npy", test=(X, tmp_path / "price.npy"), holdout=0) as data:
+        assert data.targets == ["price[0]"]
+    np.save(tmp_path / "strange.npy", np.array([0, 7]))
+    np.save(tmp_path / "labels.npy", np.array([0, 1, 0, 1]))
+    with pytest.raises(DataError, match=r"strange\.npy: the target strange has labels that no class .* is: 7"):
+        prepare(X, tmp_path / "labels.npy", test=(X[:2], tmp_path / "strange.npy"), holdout=0)

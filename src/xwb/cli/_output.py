@@ -38,6 +38,11 @@ def pour(text: str) -> bool:
     return True
 
 
+def can_redraw() -> bool:
+    """Whether stdout is a terminal on which a line can change."""
+    return sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
 def others_to_stderr(alone: bool) -> contextlib.AbstractContextManager[Any]:
     """What other code prints goes to stderr where the command's own output is to stand ``alone``."""
     return contextlib.redirect_stdout(sys.stderr) if alone else contextlib.nullcontext()

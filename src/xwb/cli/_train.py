@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._options import amount, names, sweep, widths
-from ._output import complain, say
+from ._output import can_redraw, complain, say
 from ._train_digits import digits
 from ._train_words import conclusion, default_folder, opening, progress
 
@@ -134,7 +132,7 @@ def train(command: list[str], /, **given: Any) -> int:
         tell(opening(data, job, chosen))
         record = _record(command, given, data, time.perf_counter() - started)
         stop = note_signals()
-        with _progress(job, quiet or as_json) as show:
+        with _advice(given["no_standardise"]), _progress(job, quiet or as_json) as show:
             for event in job.run(out, record=record, stop=stop):
                 show(event)
     tell(conclusion(job, time.perf_counter() - started))
@@ -146,6 +144,19 @@ def train(command: list[str], /, **given: Any) -> int:
         return 0
     complain(f"interrupted; what was reached is in {out}")
     return 130
+
+
+@contextlib.contextmanager
+def _advice(as_they_are: bool) -> Iterator[None]:
+    """What `DivergedError` says, and what helps where the features are left as they are."""
+    from ..core import DivergedError
+
+    try:
+        yield
+    except DivergedError as error:
+        if not as_they_are:
+            raise
+        raise DivergedError(f"{error}, or leave out --no-standardise: large features make large steps") from error
 
 
 def _source(given: dict[str, Any], options: FitOptions) -> dict[str, Any]:
@@ -204,7 +215,7 @@ def _progress(job: Fit, quiet: bool) -> Iterator[Callable[[Event], None]]:
     """What is called with each event: a line that changes on a terminal, else a line now and then."""
     if quiet:
         yield lambda event: None
-    elif sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+    elif can_redraw():
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._options import widths
-from ._output import complain, say
+from ._output import can_redraw, complain, say
 
 if TYPE_CHECKING:
     from ..training import DigitsJob, DigitsOptions, Epoch
@@ -121,7 +119,7 @@ def _progress(options: DigitsOptions, quiet: bool) -> Iterator[Callable[[Epoch],
     """What is called with each epoch: a bar on a terminal, else a line for some of them."""
     if quiet:
         yield lambda epoch: None
-    elif sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+    elif can_redraw():
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -66,7 +67,7 @@ def conclusion(job: Fit, seconds: float) -> str:
     lines = []
     if len(job.heads) > 1:
         again = ", refitted on train and validation" if job.refitted else ""
-        lines += [*_table(job), f"chosen         {_label(job, job.best)}{again}"]
+        lines += [*_table(job), *_diverged(job), f"chosen         {_label(job, job.best)}{again}"]
     lines += _reached(job)
     first, *others = [part for part in PARTS if part in job.metrics]
     lines += ["", _part(job, first)]
@@ -94,9 +95,25 @@ def _reached(job: Fit) -> list[str]:
     reached = final.objective == 0 or (final.gap is not None and final.gap <= options.tolerance * final.objective)
     if final.stopped in REASONS and not reached:
         lines.append(f"note           {REASONS[final.stopped]}")
+    equal = _loss_of_equal_scores(job)
+    if final.stopped == "epochs" and final.objective > 2 * equal:
+        lines.append(
+            f"note           with equal scores for all classes it would be {equal:.3g}; the steps may be too large: "
+            f"try  --lr {options.smaller_lr:g}"
+        )
     if options.l2 == 0 and job.metrics.get("train", {}).get("accuracy") == 1.0:
         lines.append("note           every training row is right; with --l2 0 the weights grow until training stops")
     return lines
+
+
+def _loss_of_equal_scores(job: Fit) -> float:
+    """What a model that knows nothing has; infinite where the targets are numbers."""
+    K, options = job.outputs, job.final.options
+    if job.data.task == "regression":
+        return math.inf
+    if options.loss == "softmax":
+        return math.log(K)
+    return 1.0 if options.kind == "crammer_singer" else K - 1.0
 
 
 def _part(job: Fit, part: str) -> str:
@@ -135,13 +152,21 @@ def _table(job: Fit) -> list[str]:
     return lines
 
 
+def _diverged(job: Fit) -> list[str]:
+    """A note of heads whose loss left the finite numbers, and what to do."""
+    n = sum(head.stopped == "diverged" and not head.convex for head in job.heads)
+    if not n:
+        return []
+    return [f"note           {_many(n, 'head')} diverged, since the steps were too large; try a smaller --lr there"]
+
+
 def progress(job: Fit, event: Event) -> str:
     """An event in a line."""
     words = []
     if len(job.heads) > 1:
         words.append(f"head {event.head + 1}/{len(job.heads)}" if event.head < len(job.heads) else "refit")
     if event.stopped == "diverged":
-        return "  ".join([*words, "diverged"])
+        return "  ".join([*words, "diverged: the loss is no longer finite"])
     words.append(f"{'epoch' if event.epoch else 'evaluation'} {event.number}")
     words.append(f"objective {event.objective:.6g}")
     if event.gradient_norm is not None:

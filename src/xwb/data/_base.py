@@ -11,7 +11,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
@@ -53,6 +53,14 @@ class FileTable(ABC):
                     f"{self.name} has no column {name!r}{unknown(name, known)}; its columns: {shortened(known)}"
                 )
         return rebatched(self.chunks(names, rows, as_text), rows)
+
+    def like(self, columns: Sequence[Column]) -> FileTable:
+        """The table, with the width of ``columns`` where its format leaves out features that are 0 in every row.
+
+        Raises:
+            DataError: it has features that ``columns`` has not.
+        """
+        return self
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -114,7 +122,7 @@ class Stamp(NamedTuple):
 
 
 @contextlib.contextmanager
-def reading(path: Path, stamp: Stamp | None = None) -> Iterator[BinaryIO]:
+def reading(path: Path, stamp: Stamp | None = None) -> Iterator[io.BufferedReader]:
     """The file open for reading, closed at the end; ``stamp`` is what it must have, before and after.
 
     Raises:
@@ -147,8 +155,13 @@ def explained(path: Path) -> Iterator[None]:
     """What reading ``path`` raises, as a DataError of one line."""
     try:
         yield
-    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError) as error:
+    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is damaged or cut short: {error}") from error
+    except NotImplementedError as error:  # zipfile's: a compression method, or an encryption, that it does not know
+        raise DataError(
+            f"{path} is packed in a way that cannot be read here ({error}); "
+            "write it again with np.savez or np.savez_compressed"
+        ) from error
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise DataError(f"{path} is no UTF-8 text (there is a byte 0x{byte:02x}); save it as UTF-8") from error
@@ -156,12 +169,12 @@ def explained(path: Path) -> Iterator[None]:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def filled(file: BinaryIO, raw: Array) -> int:
+def filled(file: io.BufferedIOBase, raw: Array) -> int:
     """Read into ``raw``, (n,) uint8, until it is full or the file ends; how many bytes were there."""
     view = raw.data if raw.size else memoryview(b"")
     have = 0
     while have < len(view):
-        more = file.readinto(view[have:])  # type: ignore[attr-defined]
+        more = file.readinto(view[have:])
         if not more:
             break
         have += more

@@ -19,6 +19,7 @@ CHARACTERS = 1 << 20
 FEATURES = re.compile(r"(?:[0-9]+:[^\s:_]+(?:\s+|$))*")
 PAIR = re.compile(r"[0-9]+:[^\s:_]+")
 LARGEST_INDEX = 2**31 - 1
+NAMES = ("features_from_0", "features")  # the column's name by the lowest index, which a model has to know
 
 
 class Sparse(NamedTuple):
@@ -40,7 +41,7 @@ class Span(NamedTuple):
 
 
 class LibsvmTable(FileTable):
-    """Columns label and features; the features dense, float32.
+    """Columns label and features, or features_from_0 where an index is 0; the features dense, float32.
 
     Args:
         span: of this file.
@@ -53,9 +54,28 @@ class LibsvmTable(FileTable):
         self._lowest, self._width, self._numeric = lowest, highest - lowest + 1, span.numeric
         self.columns = (
             Column("label", "number" if span.numeric else "text"),
-            Column("features", "number", self._width),
+            Column(NAMES[lowest], "number", self._width),
         )
-        self.rows = span.rows
+        self.rows, self._span = span.rows, span
+
+    def like(self, columns: Sequence[Column]) -> LibsvmTable:
+        """As `FileTable.like`, for the features of another libsvm file."""
+        for name, _, width in columns:
+            if name in NAMES and width is not None:
+                lowest = NAMES.index(name)
+                return self._spread(lowest, lowest + width - 1)
+        return self
+
+    def _spread(self, lowest: int, highest: int) -> LibsvmTable:
+        low, high = self._lowest, self._lowest + self._width - 1
+        if (low, high) == (lowest, highest):
+            return self
+        if low < lowest or high > highest:
+            raise DataError(
+                f"{self.name} has a feature of index {low if low < lowest else high}, and the model reads indices from "
+                f"{lowest} to {highest}"
+            )
+        return LibsvmTable(self._path, self._stamp, self._span, lowest, highest)
 
     def chunks(self, names: Sequence[str], rows: int, as_text: Collection[str]) -> Iterator[Block]:
         """A megabyte of text at a time, and as many rows of it as are a few megabytes when dense."""
@@ -67,7 +87,7 @@ class LibsvmTable(FileTable):
                 stop = min(start + step, len(part.labels))
                 block: Block = {}
                 for name in names:
-                    if name == "features":
+                    if name in NAMES:
                         block[name] = self._dense(part, ends, start, stop)
                     else:
                         labels = part.labels[start:stop]

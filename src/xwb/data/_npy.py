@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import BufferedIOBase
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import Array, DataError
-from ._arrays import described, row_bytes, values
+from ._arrays import described, row_bytes, same_rows, values
 from ._base import FileTable, Stamp, chunk_rows, filled, reading
 from ._table import Block
 
@@ -31,7 +32,7 @@ class Layout(NamedTuple):
         return self.offset + self.dtype.itemsize * prod(self.shape)
 
 
-def read_layout(file: BinaryIO, name: str) -> Layout:
+def read_layout(file: BufferedIOBase, name: str) -> Layout:
     """The header at the start of ``file``, which is left at the first byte of the array.
 
     Raises:
@@ -70,7 +71,17 @@ def check_size(layout: Layout, size: int, name: str) -> None:
     )
 
 
-def read_rows(file: BinaryIO, layout: Layout, step: int, name: str, seek: bool = True) -> Iterator[Array]:
+def common_step(name: str, layouts: Mapping[str, Layout], rows: int) -> int:
+    """Rows to read at a time of arrays that stand side by side, for blocks of ``rows``.
+
+    Raises:
+        DataError: their numbers of rows differ.
+    """
+    same_rows(name, {key: layout.shape[0] for key, layout in layouts.items()})
+    return chunk_rows(rows, sum(row_bytes(layout.dtype, layout.shape) for layout in layouts.values()))
+
+
+def read_rows(file: BufferedIOBase, layout: Layout, step: int, name: str, seek: bool = True) -> Iterator[Array]:
     """An array in C's order, ``step`` rows at a time, in one buffer; without ``seek`` from where the file stands.
 
     With ``seek`` many may read one file by turns.
@@ -90,7 +101,7 @@ def read_rows(file: BinaryIO, layout: Layout, step: int, name: str, seek: bool =
         yield values(raw, layout.dtype, (n, *layout.shape[1:]), name)
 
 
-def read_fortran_rows(file: BinaryIO, layout: Layout, step: int, name: str) -> Iterator[Array]:
+def read_fortran_rows(file: BufferedIOBase, layout: Layout, step: int, name: str) -> Iterator[Array]:
     """As `read_rows` for an array (n, width) that lies column after column: a seek per column and chunk."""
     (total, width), item = layout.shape, layout.dtype.itemsize
     buffer = np.empty(min(step, total) * width * item, np.uint8)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, cast
 
 import numpy as np
 
 from ..core import Array, DataError
-from ._arrays import described, row_bytes, same_rows, values
-from ._base import FileTable, Stamp, chunk_rows, filled, reading
-from ._npy import Layout, check_size, read_layout, read_rows
+from ._arrays import described, values
+from ._base import FileTable, Stamp, filled, reading
+from ._npy import Layout, check_size, common_step, read_layout, read_rows
 from ._table import Block, Column
 
 ENCRYPTED = 1  # a bit of a member's flags
@@ -52,7 +53,7 @@ class NpzTable(FileTable):
             self.refused[key] = "it is no .npy file"
             return None
         with archive.open(info) as member:
-            layout = read_layout(cast(BinaryIO, member), f"{self.name}, array {key}")
+            layout = read_layout(cast(BufferedIOBase, member), f"{self.name}, array {key}")
         column = described(key, layout.dtype, layout.shape)
         if isinstance(column, str):
             self.refused[key] = column
@@ -67,25 +68,20 @@ class NpzTable(FileTable):
         Raises:
             DataError: also where their numbers of rows differ.
         """
-        names = list(dict.fromkeys(names))
-        layouts = [self._layouts[name] for name in names]
-        same_rows(self.name, {name: layout.shape[0] for name, layout in zip(names, layouts, strict=True)})
-        step = chunk_rows(rows, sum(row_bytes(layout.dtype, layout.shape) for layout in layouts))
+        layouts = {name: self._layouts[name] for name in names}
+        step = common_step(self.name, layouts, rows)
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(reading(self._path, self._stamp))
             archive = stack.enter_context(zipfile.ZipFile(file))
-            members = [stack.enter_context(archive.open(f"{name}.npy")) for name in names]
-            readers = [
-                _rows_of(member, f"{self.name}, array {name}", step)
-                for name, member in zip(names, members, strict=True)
-            ]
+            members = {name: stack.enter_context(archive.open(f"{name}.npy")) for name in layouts}
+            readers = [_rows_of(member, f"{self.name}, array {name}", step) for name, member in members.items()]
             for arrays in zip(*readers, strict=True):
-                yield dict(zip(names, arrays, strict=True))
+                yield dict(zip(layouts, arrays, strict=True))
 
 
 def _rows_of(member: IO[bytes], where: str, step: int) -> Iterator[Array]:
     """The rows of a member; the last ones only after zipfile has compared the checksum."""
-    file = cast(BinaryIO, member)
+    file = cast(BufferedIOBase, member)
     layout = read_layout(file, where)
     if layout.fortran:
         yield from _loaded_rows(file, layout, step, where)
@@ -98,7 +94,7 @@ def _rows_of(member: IO[bytes], where: str, step: int) -> Iterator[Array]:
         yield array
 
 
-def _loaded_rows(file: BinaryIO, layout: Layout, step: int, where: str) -> Iterator[Array]:
+def _loaded_rows(file: BufferedIOBase, layout: Layout, step: int, where: str) -> Iterator[Array]:
     raw = np.empty(layout.size - layout.offset, np.uint8)
     if filled(file, raw) < len(raw) or file.read(1):
         raise DataError(f"{where} is damaged: it has not the bytes that its header says")

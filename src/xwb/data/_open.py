@@ -107,6 +107,11 @@ class Joined(FileTable):
         counts = [table.rows for table in self._tables]
         self.rows = None if None in counts else sum(count or 0 for count in counts)
 
+    def like(self, columns: Sequence[Column]) -> FileTable:
+        """As `FileTable.like`."""
+        alike = [table.like(columns) for table in self._tables]
+        return self if alike == self._tables else Joined(alike, self.name)
+
     def chunks(self, names: Sequence[str], rows: int, as_text: Collection[str]) -> Iterator[Block]:
         """Those of each table in turn."""
         for table in self._tables:

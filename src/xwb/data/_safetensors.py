@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..core import Array, DataError
-from ._arrays import described, row_bytes, same_rows
-from ._base import FileTable, Stamp, chunk_rows, reading
-from ._npy import Layout, read_rows
+from ._arrays import described
+from ._base import FileTable, Stamp, reading
+from ._npy import Layout, common_step, read_rows
 from ._table import Block, Column
 
 DTYPES = {
@@ -62,16 +62,14 @@ class SafetensorsTable(FileTable):
         Raises:
             DataError: also where their numbers of rows differ.
         """
-        names = list(dict.fromkeys(names))
-        layouts = [self._layouts[name] for name in names]
-        same_rows(self.name, {name: layout.shape[0] for name, layout in zip(names, layouts, strict=True)})
-        step = chunk_rows(rows, sum(row_bytes(layout.dtype, layout.shape) for layout in layouts))
+        layouts = {name: self._layouts[name] for name in names}
+        step = common_step(self.name, layouts, rows)
         with reading(self._path, self._stamp) as file:
-            readers = [read_rows(file, layout, step, self.name) for layout in layouts]
+            readers = [read_rows(file, layout, step, self.name) for layout in layouts.values()]
             for arrays in zip(*readers, strict=True):
                 yield {
                     name: _widened(array) if name in self._halves else array
-                    for name, array in zip(names, arrays, strict=True)
+                    for name, array in zip(layouts, arrays, strict=True)
                 }
 
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 28, 44
+LEFT, RIGHT, TOP, BOTTOM = 78, 12, 28, 44
 
 
 class Curve(NamedTuple):

@@ -6,19 +6,19 @@ import os
 import shlex
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core import Array, RunError
-from ..pages import facts, page, section, table
+from ..pages import facts, section, table
 from ..runs import Run
 from ..training import Classifier, as_features, load_digits, stratified_split
 from ._chart import Curve, line_chart, linear_axis, log_axis
 from ._matrix import confusion_table
 from ._pixels import diverging, ink
+from ._run_page import results, run_page, written
 
 MISTAKES_SHOWN = 60
 UNITS_SHOWN = 128
@@ -32,9 +32,7 @@ def write_report(run: Run | str | os.PathLike[str]) -> Path:
         RunError: the folder is no finished or interrupted run of this job, was trained on other data, its files do not
             belong together, or it cannot be written.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
-    run.save_report(render_report(run))
-    return run.report_path
+    return written(run, render_report)
 
 
 def render_report(run: Run) -> str:
@@ -43,9 +41,7 @@ def render_report(run: Run) -> str:
     Raises:
         RunError: as `write_report`.
     """
-    record = run.record
-    if record.get("job") != "digits" or "metrics" not in record:
-        raise RunError(f"{run.path} has no results to report; its status is {record.get('status')!r}")
+    record = results(run, "digits")
     digits = load_digits()
     if record["data"]["sha256"] != digits.sha256:
         raise RunError(f"{run.path} was trained on other data than this xwb ships, so it cannot be reported")
@@ -82,8 +78,7 @@ def render_report(run: Run) -> str:
         section("Gradient check", *_gradient_check(record["gradient_check"], classifier)),
         section("How it was made", _provenance(record, classifier)),
     ]
-    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    return page(f"{title} · xwb", body, style)
+    return run_page(title, body)
 
 
 def _percent(fraction: float) -> str:

@@ -6,16 +6,16 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ..core import RunError
-from ..pages import facts, page, section
+from ..pages import facts, section
 from ..runs import Run
 from ._fit_curves import convergence, sweep
 from ._fit_metrics import PARTS, SPOKEN, calibration, confusion, decisive, each, main_metric, metrics_table
 from ._fit_numbers import bytes_said, digits, seconds, small
+from ._run_page import results, run_page, written
 
 LONG = 60  # letters of a name
 NAMES_SHOWN = 12  # of features, and of classes with their counts
@@ -41,9 +41,7 @@ def write_fit_report(run: Run | str | os.PathLike[str]) -> Path:
     Raises:
         RunError: the folder is no run of this job with results, or it cannot be written.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
-    run.save_report(render_fit_report(run))
-    return run.report_path
+    return written(run, render_fit_report)
 
 
 def render_fit_report(run: Run) -> str:
@@ -52,9 +50,7 @@ def render_fit_report(run: Run) -> str:
     Raises:
         RunError: as `write_fit_report`.
     """
-    record = run.record
-    if record.get("job") != "fit" or "metrics" not in record:
-        raise RunError(f"{run.path} has no results to report; its status is {record.get('status')!r}")
+    record = results(run, "fit")
     try:
         return _page(record, run.metrics())
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -82,8 +78,7 @@ def _page(record: Mapping[str, Any], lines: Sequence[dict[str, Any]]) -> str:
         ("How it was made", [_provenance(record, names)]),
     ]
     body += [section(heading, *content) for heading, content in parts if content]
-    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    return page(f"{title} · xwb", body, style)
+    return run_page(title, body)
 
 
 def _target(target: Any, names: Sequence[str]) -> str:
@@ -123,7 +118,8 @@ def _verdict(record: Mapping[str, Any]) -> str:
     if fit.get("gap") == 0:
         return said + f"The objective is {digits(fit['objective'])}, which is its optimum."
     if fit.get("gap") is not None and fit["gap"] < fit["objective"]:
-        return said + f"The objective is {digits(fit['objective'])}, within {small(fit['gap'])} of the optimum."
+        gap = f"<span>{small(fit['gap'])}</span>"  # a browser would break it at the minus of its exponent
+        return said + f"The objective is {digits(fit['objective'])}, within {gap} of the optimum."
     return said + f"The objective is {digits(fit['objective'])}, without a bound for how far it is from the least one."
 
 

@@ -176,7 +176,8 @@ def _sweep_chart(axis: str, key: str, heads: Sequence[dict[str, Any]], best: Map
     curves = []
     for part in ("train", "validation"):
         seen = [(head[axis], _of(head, part)[key]) for head in heads if _of(head, part).get(key) is not None]
-        curves.append(Curve(part, part, [v for _, v in seen], [x for x, _ in seen], dots=True))
+        if seen:  # of the training rows, a sweep may have measured none
+            curves.append(Curve(part, part, [v for _, v in seen], [x for x, _ in seen], dots=True))
     xs = [head[axis] for head in heads]
     values = [value for curve in curves for value in curve.values]
     title = f"{TITLES[key][0]} over {axis}"

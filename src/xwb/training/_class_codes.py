@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core import Array, DataError
-from ._model_columns import shortened
+from ._roles import listed
 
 Class = int | str | bool
 MOST = 1000  # unknown labels that are counted; more are no labels but numbers
@@ -63,7 +63,7 @@ class ClassCodes:
         labels = [f"{label} ({count:,} row{'s' * (count > 1)})" for label, count in self._unknown.most_common()]
         raise DataError(
             f"{where}: {rows:,} row{'s have labels' if rows > 1 else ' has a label'} that the model does not know: "
-            f"{shortened(labels)}; its classes: {shortened([_said(one) for one in self._classes])}"
+            f"{listed(labels)}; its classes: {listed([_said(one) for one in self._classes])}"
         )
 
     def _code(self, value: Class | float) -> int:

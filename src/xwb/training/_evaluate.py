@@ -13,8 +13,8 @@ from ..data import Block, Table
 from ._class_codes import ClassCodes
 from ._metrics import ClassificationMetrics
 from ._model import Model
-from ._model_columns import assembled, matched, shortened, width
 from ._regression_metrics import RegressionMetrics
+from ._roles import listed, matched, stacked, width
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
         DataError: columns are missing or do not fit, labels that no class has, targets that are not finite.
         OptionError: the target or the weights are features of the model.
     """
-    features = set(matched(model.columns, table))
+    features = {field.column.name for field in matched(table, model.columns)}
     truth = _Truth(model, labels or table, [labels.columns[0].name] if labels else list(target))
     named = [*([] if labels else truth.names), *([weights] if weights else [])]
     for name in named:
@@ -111,11 +111,12 @@ class _Truth:
         there = {column.name: column for column in table.columns}
         missing = [name for name in names if name not in there]
         if missing or not names:
-            known = shortened(list(there))
+            known = listed(list(there))
             what = f"no column {' and no column '.join(map(repr, missing))}" if missing else "no target named"
             raise DataError(f"{table.name} has {what}; its columns: {known}; name the target with --target")
         self.names, self.unknown = names, False
-        self._where = f"column {names[0]!r} of {table.name}" if len(names) == 1 else f"the targets in {table.name}"
+        one = table.name if len(there) == 1 else f"column {names[0]!r} of {table.name}"  # a .npy file names no column
+        self._where = one if len(names) == 1 else f"the targets in {table.name}"
         self._codes = ClassCodes(model.classes) if model.task == "classification" else None
         self.as_text = names if self._codes else []
         self._rows = 0
@@ -133,7 +134,7 @@ class _Truth:
             codes = self._codes.of(block[self.names[0]], self._where)
             self.unknown = self.unknown or bool((codes < 0).any())
             return codes
-        T = assembled(block, self.names)
+        T = stacked([block[name] for name in self.names])
         if not np.isfinite(T).all():
             n = int(np.argmin(np.isfinite(T).all(1)))
             raise DataError(f"{self._where}, row {self._rows + n + 1}: a target is missing or infinite")

@@ -59,6 +59,7 @@ class Fit:
         self.refitted = False
         self.metrics: dict[str, dict[str, Any]] = {}
         self.status = "new"
+        self._trained = False  # to the end, the refit too
         self._lines: list[dict[str, Any]] = []
         self._noted = 0.0
 
@@ -71,7 +72,8 @@ class Fit:
     ) -> Iterator[Event]:
         """Train, and write the run folder ``out``; yields an event per evaluation or epoch.
 
-        Leaving the loop early ends the run as ``stop`` does: with what was reached, and status ``"interrupted"``.
+        Leaving the loop early ends the run as ``stop`` does: with what was reached, and status ``"interrupted"``. What
+        comes when nothing is left to train interrupts nothing: the run is written, and is ``"finished"``.
 
         Args:
             out: the folder; one that holds a run is overwritten.
@@ -84,18 +86,17 @@ class Fit:
         """
         run = Run.create(out, begun(self.data, self.options, record or {}))
         self.status, whole = "running", False
-        self._lines, self._noted = [], time.monotonic()
+        self._trained, self._lines, self._noted = False, [], time.monotonic()
         minimiser = Minimiser(self.data, self.outputs, stop)
         try:
             try:
                 for event in self._events(minimiser):
                     self._note(run, event)
                     yield event
-                self.status = "interrupted" if stop() else "finished"
                 self._finish(run, minimiser)
                 whole = True
             except (GeneratorExit, KeyboardInterrupt):
-                self.status = "interrupted"
+                self.status = "interrupted"  # with nothing reached; of the rest `_finish` judges
                 if any(head.params for head in self.heads):
                     self._finish(run, minimiser)
                     whole = True
@@ -109,8 +110,11 @@ class Fit:
         """Put the event into ``metrics.jsonl``: on disk within a second, or when a head is done."""
         self._lines.append(line(event, self.data.task))
         if event.stopped or time.monotonic() - self._noted > 1.0:
-            run.add_metrics(*self._lines)
-            self._lines, self._noted = [], time.monotonic()
+            self._write_lines(run)
+
+    def _write_lines(self, run: Run) -> None:
+        run.add_metrics(*self._lines)
+        self._lines, self._noted = [], time.monotonic()
 
     def _events(self, minimiser: Minimiser) -> Iterator[Event]:
         alike: dict[tuple[str | None, str], dict[int, Fitted]] = {}
@@ -119,10 +123,13 @@ class Fit:
         for heads in alike.values():
             yield from minimiser.train(heads, self.data.parts["train"])
             if minimiser.stop():
-                return
-        self._choose()
-        if len(self.heads) > 1:
+                break
+        if len(self.heads) == 1:
+            self._trained = bool(self.heads[0].stopped)
+        elif not minimiser.stop():
+            self._choose()
             yield from self._refit(minimiser)
+            self._trained = self.refitted or not minimiser.stop()
 
     def _refit(self, minimiser: Minimiser) -> Iterator[Event]:
         """The chosen head once more, on train and validation together; its position is after the last."""
@@ -144,7 +151,10 @@ class Fit:
         """
         alive = [h for h, head in enumerate(self.heads) if head.params]
         if not alive:
-            raise DivergedError("training diverged: no head has a finite loss; try a smaller --lr")
+            smaller = "smaller values in  --sweep lr" if "lr" in self.options.sweep else "a smaller --lr"
+            raise DivergedError(
+                f"training diverged: no head has a finite loss, since the steps are too large; try {smaller}"
+            )
         compared = [h for h in alive if self.heads[h].validation]
         same_loss = len({self.heads[h].options.loss for h in compared}) <= 1
 
@@ -177,7 +187,8 @@ class Fit:
     def _finish(self, run: Run, minimiser: Minimiser) -> None:
         """Measure on every part, and write down the model and what became of it."""
         seconds = time.perf_counter() - minimiser.started
-        run.add_metrics(*self._lines)
+        self.status = "finished" if self._trained else "interrupted"
+        self._write_lines(run)
         for head in self.heads:
             if not head.stopped:  # the bias is not at its minimum yet, and without that the gap bounds nothing
                 head.gap = None

@@ -16,6 +16,7 @@ from ._objective import KINDS, LOSSES
 SOLVERS = ("auto", "lbfgs", "normal", "sgd", "adam")
 CONVEX = ("lbfgs", "normal")  # solvers of smooth convex functions, which draw nothing
 SWEPT = ("l2", "loss", "lr", "seed")
+USUAL_LR = {"sgd": 0.1, "adam": 1e-3}
 MOST_HEADS = 1000
 
 
@@ -92,6 +93,12 @@ class FitOptions:
         """The options of one head of the sweep."""
         return replace(self, sweep={}, **values)
 
+    @property
+    def smaller_lr(self) -> float:
+        """Of decided options: what to try after a rate that was too large, a tenth and at most the usual one."""
+        assert self.lr is not None
+        return min(self.lr / 10, USUAL_LR[self.solver])
+
     def as_record(self) -> dict[str, Any]:
         """For ``run.json``."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
@@ -147,7 +154,7 @@ def decided(options: FitOptions, task: str, features: int, outputs: int) -> tupl
             raise OptionError(f"--solver normal is for squared error; for {loss} take --solver lbfgs")
         if solver == "lbfgs" and kinked:
             raise OptionError(f"--solver lbfgs needs a smooth loss, and {loss} has kinks; take --solver adam or sgd")
-    lr = options.lr or {"sgd": 0.1, "adam": 1e-3}.get(solver)
+    lr = options.lr or USUAL_LR.get(solver)
     return replace(options, loss=loss, solver=solver, lr=lr), why
 
 

@@ -15,8 +15,8 @@ from ..layers import linear, softmax
 from ..runs import Run
 from ._class_codes import Class
 from ._model_checks import ACTIVATIONS, check_arrays, check_words
-from ._model_columns import assembled, feature_name, matched
 from ._model_file import metadata_of, settings_of
+from ._roles import matched, scalar_names, stacked
 
 BLOCK = 1 << 21  # bytes of the widest float64 array of a block; as text it takes ten times as many
 
@@ -107,7 +107,7 @@ class Model:
         return scores
 
     def _unusable(self, X: Array, n: int, d: int, row: str) -> DataError:
-        name, value = feature_name(self.columns, d), X[n, d]
+        name, value = scalar_names(self.columns)[d], X[n, d]
         if np.isfinite(value):
             return DataError(f"{row}: {name} is {value}, too large for a model in {self.dtype}")
         fact = "missing (NaN)" if np.isnan(value) else str(value)
@@ -189,9 +189,10 @@ class Model:
         self, table: Table, rows: int, more: Sequence[str], as_text: Collection[str] = ()
     ) -> Iterator[tuple[Array, Block]]:
         """As `read`, each with the block it comes from, in which the columns ``more`` are too."""
-        names = matched(self.columns, table)
-        blocks = table.blocks(list(dict.fromkeys([*names, *more])), rows, as_text)
-        return ((assembled(block, names), block) for block in blocks)
+        fields = matched(table, self.columns)
+        names = [field.column.name for field in fields]
+        blocks = fields[0].table.blocks(list(dict.fromkeys([*names, *more])), rows, as_text)
+        return ((stacked([block[name] for name in names]), block) for block in blocks)
 
     def save(self, run: Run) -> None:
         """Write the run's ``model.safetensors``; the same model gives the same bytes.

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core import FLOATS, DataError, DtypeError, OptionError, ShapeError
 from ..layers import gelu, relu, sigmoid, tanh
-from ._model_columns import width
+from ._roles import width
 
 if TYPE_CHECKING:
     from ._model import Model

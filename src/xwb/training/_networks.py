@@ -83,7 +83,7 @@ class Trainer:
                     opt.lr = self._lr * (1 - step / steps)
                     opt.step(own, grads, state)
                 step += 1
-                if stop():
+                if step < steps and stop():  # after the last step nothing is left to interrupt
                     whole = False
                     break
             if not all(np.isfinite(array).all() for array in params):  # no loss has seen the last step
@@ -94,7 +94,8 @@ class Trainer:
 
     def _diverged(self, epoch: int, what: str) -> DivergedError:
         return DivergedError(
-            f"training diverged in epoch {epoch}: the {what} no longer finite; try --lr below {self._lr:g}"
+            f"training diverged in epoch {epoch}: the {what} no longer finite, since the steps are too large; "
+            f"try  --lr {self.options.smaller_lr:g}"
         )
 
 

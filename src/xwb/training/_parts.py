@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from io import RawIOBase
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -139,7 +140,7 @@ class FilePart(StoredPart):
     The file is read, never mapped, so that the process has in memory what it works on and no more.
     """
 
-    def __init__(self, layout: Layout, file: BinaryIO, offset: int, rows: int, weight: float) -> None:
+    def __init__(self, layout: Layout, file: RawIOBase, offset: int, rows: int, weight: float) -> None:
         self.layout, self._file, self._offset = layout, file, offset
         self.rows, self.features, self.weight = rows, layout.features, weight
         self._lock = threading.Lock()
@@ -174,7 +175,7 @@ class FilePart(StoredPart):
             with self._lock:
                 self._file.seek(at)
                 while view:
-                    n = self._file.readinto(view)  # type: ignore[attr-defined]
+                    n = self._file.readinto(view)
                     if not n:
                         raise DataError("the scratch file is shorter than it was")
                     view = view[n:]

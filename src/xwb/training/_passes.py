@@ -234,5 +234,6 @@ def pack(
             writers[0].add(examples)
             continue
         for writer, mask in zip(writers, (~raw.held, raw.held), strict=True):
-            writer.add(Rows(*(None if array is None else array[mask] for array in examples)))  # type: ignore[arg-type]
+            weight = None if examples.weight is None else examples.weight[mask]
+            writer.add(Rows(examples.X[mask], examples.y[mask], weight))
     fingerprint.end(source)

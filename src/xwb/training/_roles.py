@@ -1,16 +1,17 @@
-"""Which column is what: features, target, weights, groups; and how columns of several tables are read side by side."""
+"""Which column is what: features, target, weights, groups, and a model's features; and columns side by side."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import Array, DataError, OptionError, unknown
-from ..data import ArrayTable, Column, Table, open_table
+from ..data import ArrayTable, Block, Column, FileTable, Table, open_table
 
 SHOWN = 8  # names in a message, unless they are what to type
 
@@ -20,6 +21,20 @@ class Field(NamedTuple):
 
     table: Table
     column: Column
+
+
+class Renamed:
+    """A table of one column, under another name; a `Table`."""
+
+    def __init__(self, table: Table, column: str) -> None:
+        self._table, self.name, self.rows = table, table.name, table.rows
+        self.columns: tuple[Column, ...] = (table.columns[0]._replace(name=column),)
+
+    def blocks(self, names: Sequence[str], rows: int, as_text: Collection[str] = ()) -> Iterator[Block]:
+        """As `Table.blocks`."""
+        own = self._table.columns[0].name
+        for block in self._table.blocks([own], rows, [own] if as_text else []):
+            yield dict.fromkeys(names, block[own])
 
 
 class Roles(NamedTuple):
@@ -63,34 +78,32 @@ def find_roles(table: Table, target: Any, features: Any, weights: Any, groups: A
     return Roles(chosen, beside, *((found or (None,))[0] for found in single.values()))
 
 
-def matched(table: Table, columns: Sequence[Column]) -> tuple[Field, ...]:
-    """The columns of ``table`` that have the names and widths of ``columns``, in their order.
+def matched(table: Table, wanted: Sequence[Column]) -> tuple[Field, ...]:
+    """The columns of ``table`` that are ``wanted``, in that order.
 
-    Where each has one matrix, the names need not be the same.
+    They are found by their names, wherever they stand. Where no name is there, the one matrix of the right width is
+    taken: an array in a ``.npy`` file has no name of its own. Features that a libsvm file lacks at its end are 0.
 
     Raises:
-        DataError: one is missing, has another width, or several could be meant.
+        DataError: columns are missing, or have another width or text; or no name is there and several would fit.
     """
+    table = table.like(wanted) if isinstance(table, FileTable) else table
     there = {column.name: column for column in table.columns}
-    if len(columns) == 1 and columns[0].width is not None and columns[0].name not in there:
-        fitting = [column for column in table.columns if column.width == columns[0].width and column.kind != "text"]
-        if len(fitting) > 1:
+    if not any(column.name in there for column in wanted):
+        fits = _by_width(width(wanted), table)
+        if len(fits) == 1:
+            return (Field(table, fits[0]),)
+        if fits:
             raise DataError(
-                f"{table.name}: {listed([column.name for column in fitting])} all have the width {columns[0].width}; "
-                f"give the name {columns[0].name} to the one that is meant"
+                f"{table.name} has several columns that could be the model's {listed([c.name for c in wanted])}: "
+                f"{listed([c.name for c in fits])}, each of width {width(wanted)}; give one of them that name"
             )
-        if fitting:
-            return (Field(table, fitting[0]),)
-    missing = [column.name for column in columns if column.name not in there]
+    missing = [column.name for column in wanted if column.name not in there]
     if missing:
-        raise DataError(
-            f"{table.name} lacks {listed(missing)}, which the features need; its columns: {listed(list(there))}"
-        )
-    for column in columns:
-        found = there[column.name]
-        if found.width != column.width or found.kind == "text":
-            raise DataError(f"{table.name}: {column.name} is {_said(found)}, and the features need {_said(column)}")
-    return tuple(Field(table, there[column.name]) for column in columns)
+        raise _lacking(missing, wanted, table)
+    for column in wanted:
+        _check_fit(column, there[column.name], table)
+    return tuple(Field(table, there[column.name]) for column in wanted)
 
 
 def matched_targets(table: Table, columns: Sequence[Column]) -> tuple[Field, ...]:
@@ -104,16 +117,6 @@ def matched_targets(table: Table, columns: Sequence[Column]) -> tuple[Field, ...
         if field.column.width != column.width:
             raise DataError(f"--test: {column.name} is {_said(field.column)}, and the target is {_said(column)}")
     return fields
-
-
-def feature_blocks(table: Table, columns: Sequence[Column], rows: int) -> Iterator[Array]:
-    """The features of a model from another table, raw, (n, D) float64, ``rows`` at a time; any order in the file.
-
-    Raises:
-        DataError: as `matched` does.
-    """
-    fields = matched(table, columns)
-    return (stacked(arrays).astype(np.float64) for arrays in read(fields, rows))
 
 
 def read(fields: Sequence[Field], rows: int, as_text: Sequence[Field] = ()) -> Iterator[list[Array]]:
@@ -154,6 +157,11 @@ def stacked(arrays: Sequence[Array]) -> Array:
     return out
 
 
+def width(columns: Sequence[Column]) -> int:
+    """How many numbers a row of the columns has."""
+    return sum(1 if column.width is None else column.width for column in columns)
+
+
 def scalar_names(columns: Sequence[Column]) -> list[str]:
     """A name for each number of a row: that of the column, or ``name[i]`` in a matrix."""
     names: list[str] = []
@@ -187,7 +195,38 @@ def _fields(table: Table, spec: Any, name: str, option: str) -> tuple[Field, ...
         raise DataError(f"{option} takes a column, a .npy file or an array; {other.name} has columns of its own")
     if other.rows is not None and table.rows is not None and other.rows != table.rows:
         raise DataError(f"{option}: {other.name} has {other.rows:,} rows, and {table.name} has {table.rows:,}")
+    if isinstance(spec, str | os.PathLike) and Path(spec).suffix.lower() == ".npy":
+        other = Renamed(other, Path(spec).stem)  # its column has no name of its own
     return (Field(other, other.columns[0]),)
+
+
+def _by_width(D: int, table: Table) -> list[Column]:
+    matrices = [column for column in table.columns if column.width == D]
+    if D == 1 and len(table.columns) == 1:  # numbers without a second axis are a matrix of width 1
+        matrices = list(table.columns)
+    return [column for column in matrices if column.kind != "text"]
+
+
+def _lacking(missing: Sequence[str], wanted: Sequence[Column], table: Table) -> DataError:
+    refused = getattr(table, "refused", {})
+    why = "".join(f"; {name!r} cannot be read as a column: {refused[name]}" for name in missing if name in refused)
+    known = [column.name for column in table.columns]
+    near = unknown(missing[0], known) if len(missing) == 1 else ""
+    D = width(wanted)
+    return DataError(
+        f"{table.name} lacks {len(missing)} of the {len(wanted)} columns that the model reads "
+        f"({D} feature{'s' * (D > 1)}): {listed(missing)}{near}{why}; its columns: {listed(known)}"
+    )
+
+
+def _check_fit(wanted: Column, found: Column, table: Table) -> None:
+    if found.kind == "text":
+        raise DataError(f"column {wanted.name!r} of {table.name} is text, and the model reads numbers there")
+    if width([found]) != width([wanted]):
+        raise DataError(
+            f"column {wanted.name!r} of {table.name} has the width {width([found])}, "
+            f"and the model reads {width([wanted])} features there"
+        )
 
 
 def _column(table: Table, name: str, option: str) -> Column:
@@ -238,7 +277,7 @@ def _refuse_text(table: Table, columns: Sequence[Column]) -> None:
 
 
 def _some(table: Table, columns: Sequence[Column]) -> tuple[Field, ...]:
-    if not sum(1 if column.width is None else column.width for column in columns):
+    if not width(columns):
         raise DataError(f"{table.name} has no column left for the features")
     return tuple(Field(table, column) for column in columns)
 

@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import tempfile
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Storage:
         room = budget - needed - self.bytes
         self.streamed = room < 0
         self.room = max(0, room)
-        self.file: BinaryIO | None = scratch_file(self.bytes, scratch) if self.streamed else None
+        self.file: RawIOBase | None = scratch_file(self.bytes, scratch) if self.streamed else None
         self._layout, self._sizes = layout, sizes
         self._offsets = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
 
@@ -104,7 +105,7 @@ class MemoryWriter:
 class FileWriter:
     """Fills a block and writes it, again and again."""
 
-    def __init__(self, layout: Layout, rows: int, file: BinaryIO, offset: int) -> None:
+    def __init__(self, layout: Layout, rows: int, file: RawIOBase, offset: int) -> None:
         self._layout, self._rows, self._file, self._offset = layout, rows, file, offset
         self._block = layout.empty(min(layout.block, rows))
         self._have = self._written = 0
@@ -143,7 +144,7 @@ class FileWriter:
         self._written, self._have = self._written + self._have, 0
 
 
-def scratch_file(size: int, folder: Any) -> BinaryIO:
+def scratch_file(size: int, folder: Any) -> RawIOBase:
     """A file without a name, or one that goes when it is closed, so that nothing is left even after a kill.
 
     Raises:
@@ -157,11 +158,10 @@ def scratch_file(size: int, folder: Any) -> BinaryIO:
                 f"the prepared data needs {size / 1e9:.3g} GB in {place}, and {free / 1e9:.3g} GB are free; "
                 "give another folder with --scratch"
             )
-        file: Any = tempfile.TemporaryFile(buffering=0, dir=place)  # noqa: SIM115, it stays open
+        return tempfile.TemporaryFile(buffering=0, dir=place)  # on Windows in a wrapper that passes everything on
     except OSError as error:
         fact = error.strerror or error
         raise DataError(f"cannot write in {place}: {fact}; give another folder with --scratch") from error
-    return getattr(file, "file", file)  # type: ignore[no-any-return]  # on Windows it is wrapped
 
 
 def check_memory(memory: Any) -> int:
