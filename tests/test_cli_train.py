@@ -491,7 +491,9 @@ def test_an_output_that_is_full(files, tmp_path):
 def test_a_terminal_gets_a_line_that_changes(files, tmp_path):
     call = ["train", files / "a.csv", "--target", "animal", "--out", "run"]
     said = on_terminal([*call, "--hidden", "4", "--epochs", "300"], tmp_path)
-    assert re.search(r"epoch \d+  objective [\d.]+  validation accuracy [\d.]+ %  [\d,]+ rows/s  \d+ s left", said)
+    assert re.search(
+        r"epoch \d+  objective [\d.]+  validation accuracy [\d.]+ %  [\d,]+ rows/s  about [\d,]+ s left", said
+    )
     assert "\x1b" in said
     assert "objective  " in said
     said = on_terminal(call, tmp_path, TERM="dumb")

@@ -14,6 +14,7 @@ import click
 
 from ._options import amount, names, sweep, widths
 from ._output import can_redraw, complain, say
+from ._time_left import TimeLeft
 from ._train_digits import digits
 from ._train_words import conclusion, default_folder, opening, progress
 
@@ -213,6 +214,7 @@ def _json(out: Path) -> str:
 @contextlib.contextmanager
 def _progress(job: Fit, quiet: bool) -> Iterator[Callable[[Event], None]]:
     """What is called with each event: a line that changes on a terminal, else a line now and then."""
+    left = TimeLeft(job)
     if quiet:
         yield lambda event: None
     elif can_redraw():
@@ -222,13 +224,16 @@ def _progress(job: Fit, quiet: bool) -> Iterator[Callable[[Event], None]]:
 
         console = Console()
         with Live(console=console, transient=True, refresh_per_second=8) as live:
-            yield lambda event: live.update(Text(progress(job, event), no_wrap=True, overflow="ellipsis"))
+            yield lambda event: live.update(
+                Text(progress(job, event, left.after(event)), no_wrap=True, overflow="ellipsis")
+            )
     else:
         told = [-EVERY]
 
         def line(event: Event) -> None:
+            seconds = left.after(event)
             if event.stopped or event.seconds - told[0] >= EVERY:
                 told[0] = event.seconds
-                say(progress(job, event))
+                say(progress(job, event, seconds))
 
         yield line

@@ -160,8 +160,8 @@ def _diverged(job: Fit) -> list[str]:
     return [f"note           {_many(n, 'head')} diverged, since the steps were too large; try a smaller --lr there"]
 
 
-def progress(job: Fit, event: Event) -> str:
-    """An event in a line."""
+def progress(job: Fit, event: Event, left: float | None = None) -> str:
+    """An event in a line, and the seconds that are left as far as is known."""
     words = []
     if len(job.heads) > 1:
         words.append(f"head {event.head + 1}/{len(job.heads)}" if event.head < len(job.heads) else "refit")
@@ -177,9 +177,8 @@ def progress(job: Fit, event: Event) -> str:
         words.append(f"validation {told(job, event.validation)}")
     if event.seconds > 0:
         words.append(f"{event.rows / event.seconds:,.0f} rows/s")
-    if event.epoch and not event.stopped and len(job.heads) == 1:
-        left = job.heads[0].options.epochs - event.number
-        words.append(f"{event.seconds / event.number * left:,.0f} s left")
+    if left is not None:
+        words.append(f"about {max(left, 1):,.0f} s left")
     if event.stopped:
         words.append(STOPPED.get(event.stopped, event.stopped))
     return "  ".join(words)
