@@ -110,14 +110,15 @@ class LBFGS:
     def _begin(self) -> None:
         self._direction = -self._times_inverse(self.gradient)
         slope = dot(self.gradient, self._direction)
+        scaled = bool(self._steps) or self.inverse is not None
         if not slope < 0:  # rounding has spoilt the pairs
-            self._steps, self._changes = [], []
+            self._steps, self._changes, scaled = [], [], False
             self._direction = -self.gradient
             slope = dot(self.gradient, self._direction)
         if slope == 0:
             self.stalled = True
             return
-        first = 1.0 if self._steps or self.inverse else min(1.0, 1.0 / math.sqrt(-slope))
+        first = 1.0 if scaled else min(1.0, 1.0 / math.sqrt(-slope))
         self._search = _Search(self.value, slope, first, 2 * self.noise * abs(self.value))
         self.point = self.x + first * self._direction
 
