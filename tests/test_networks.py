@@ -36,13 +36,24 @@ def part_for(loss, weighted):
     return numbers(N=150, K=4, weighted=weighted) if loss == "squared_error" else classes(N=150, weighted=weighted)
 
 
+def centre_and_spread(part, options):
+    """The mean of targets and the root of their mean variance; a penalised bias is not moved."""
+    if options.loss != "squared_error":
+        return 0.0, 1.0
+    blocks = [(rows.y.copy(), np.ones(len(rows.y)) if rows.weight is None else rows.weight) for rows in part.blocks()]
+    Y, w = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
+    mean = np.average(Y, 0, w)
+    return 0.0 if options.penalise_bias else mean, np.sqrt(np.average((Y - mean) ** 2, 0, w).mean())
+
+
 def by_pytorch(part, options, start, rng):
-    """Parameters after the epochs, and the mean loss of each epoch."""
+    """Parameters after the epochs, and the mean loss of each epoch; targets are learnt as (t − m)/s."""
     leaves = [torch.tensor(p, requires_grad=True) for p in start]
-    decay = options.l2
+    m, s = centre_and_spread(part, options)
+    decays = [options.l2 if i >= len(leaves) - 2 else options.l2 / s**2 for i in range(len(leaves))]
     groups = [
-        {"params": leaves[::2], "weight_decay": decay},
-        {"params": leaves[1::2], "weight_decay": decay if options.penalise_bias else 0.0},
+        {"params": [leaf], "weight_decay": decay if i % 2 == 0 or options.penalise_bias else 0.0}
+        for i, (leaf, decay) in enumerate(zip(leaves, decays, strict=True))
     ]
     optimizer = (
         torch.optim.SGD(groups, lr=options.lr, momentum=MOMENTUM)
@@ -53,7 +64,7 @@ def by_pytorch(part, options, start, rng):
     for _ in range(options.epochs):
         total = weight = 0.0
         for rows in part.batches(options.batch, rng):
-            t = torch.tensor(rows.y.astype(np.float32) if rows.y.ndim > 1 else rows.y)
+            t = torch.tensor(((rows.y - m) / s).astype(np.float32) if rows.y.ndim > 1 else rows.y)
             w = torch.ones(len(rows.X)) if rows.weight is None else torch.tensor(rows.weight.astype(np.float32))
             Z = torch.tensor(rows.X)
             for i in range(0, len(leaves), 2):
@@ -66,8 +77,9 @@ def by_pytorch(part, options, start, rng):
             loss.backward()
             optimizer.step()
             step += 1
-        means.append(total / weight)
-    return [leaf.detach().numpy() for leaf in leaves], means
+        means.append(total / weight * s**2)
+    *before, W, b = [leaf.detach().numpy() for leaf in leaves]
+    return [*before, W * s, b * s + m], means
 
 
 @pytest.mark.parametrize("penalise_bias", [False, True])
@@ -131,6 +143,30 @@ def test_a_convex_head_starts_at_zero_and_comes_near_the_optimum(solver):
     assert value == pytest.approx(found.value, rel=1e-6)
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("hidden", [(), (6,)])
+def test_what_targets_are_measured_in_makes_no_difference(solver, hidden):
+    """But for the penalty, which is of weights in these units."""
+    options = chosen(loss="squared_error", solver=solver, hidden=hidden, lr=0.01, l2=0.0)
+    (rows,) = numbers(K=4).blocks()
+    *_, plain = Trainer(part_of(rows.X, rows.y), options, 4).run()
+    *_, other = Trainer(part_of(rows.X, 1e6 * rows.y - 3e6), options, 4).run()
+    assert other.loss == pytest.approx(1e12 * plain.loss, rel=1e-5)
+    scores = [
+        Trainer(part_of(rows.X, rows.y), options, 4).net.forward(rows.X, *epoch.params)[0] for epoch in (plain, other)
+    ]
+    np.testing.assert_allclose(scores[1], 1e6 * scores[0] - 3e6, rtol=1e-4, atol=1e-4 * 1e6)
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0])
+def test_targets_that_are_all_the_same(value):
+    options = chosen(loss="squared_error", solver="adam", hidden=(6,))
+    part = part_of(np.ones((40, 8)), np.full((40, 4), value))
+    *_, last = Trainer(part, options, 4).run()
+    assert all(np.isfinite(p).all() for p in last.params)
+    assert last.loss < 1.0
+
+
 def test_the_penalty_counts_what_is_decayed():
     params = [np.full((2, 3), 2.0, np.float32), np.full(3, 5.0, np.float32)] * 2
     plain = chosen(loss="softmax", solver="sgd", hidden=(3,), l2=0.5)
@@ -157,7 +193,7 @@ def test_divergence_is_an_error_that_names_the_rate():
 
 def test_a_last_step_that_diverges_is_an_error_too():
     """One batch, one step: no loss sees what it led to."""
-    options = chosen(loss="squared_error", solver="sgd", lr=1e38, epochs=1, batch=1000)
+    options = chosen(loss="squared_error", solver="sgd", lr=3e38, epochs=1, batch=1000)
     with (
         np.errstate(over="ignore", invalid="ignore"),
         pytest.raises(DivergedError, match="diverged in epoch 1: the parameters are no longer finite"),

@@ -21,13 +21,17 @@ class Epoch(NamedTuple):
     """A network after a pass over the training rows."""
 
     number: int
-    params: list[Array]  # stepped on by the next epoch
+    params: list[Array]  # the next epoch may step on them
     loss: float  # the mean over the pass, without the penalty
     whole: bool
 
 
 class Trainer:
     """Trains ``chain(linear, activation, ..., linear)``; the bias is not decayed unless it is to be penalised.
+
+    Targets that are numbers are learnt as (y − m)/s, so that steps suit whatever they are measured in; the last layer
+    of what an epoch gives takes that back, and the decay of the layers before it is λ/s², which leaves the objective as
+    it is.
 
     Args:
         part: the training rows.
@@ -47,8 +51,14 @@ class Trainer:
         if not options.hidden:
             self.params = [np.zeros_like(array) for array in self.params]  # convex: nothing to break the symmetry of
         self._lr = options.lr
-        of_bias = options.l2 if options.penalise_bias else 0.0
-        self._optimizers = [self._optimizer(options.l2), self._optimizer(of_bias)]
+        self._centre: Array | float = 0.0  # m
+        self._spread = 1.0  # s
+        if options.loss == "squared_error":
+            mean, self._spread = _mean_and_spread(part)
+            self._centre = 0.0 if options.penalise_bias else mean
+        before, last = options.l2 / self._spread**2, options.l2
+        decays = [before, before] * (len(self.params) // 2 - 1) + [last, last]
+        self._decays = [decay if i % 2 == 0 or options.penalise_bias else 0.0 for i, decay in enumerate(decays)]
 
     def _optimizer(self, decay: float) -> SGD | Adam:
         if self.options.solver == "sgd":
@@ -62,8 +72,10 @@ class Trainer:
             DivergedError: the loss or a parameter is no longer finite.
         """
         options, params = self.options, self.params
-        ours = [[p if i % 2 == side else None for i, p in enumerate(params)] for side in (0, 1)]
-        states: list[Any] = [opt.init(own) for opt, own in zip(self._optimizers, ours, strict=True)]
+        decays = sorted(set(self._decays))
+        optimizers = [self._optimizer(decay) for decay in decays]
+        ours = [[p if own == decay else None for p, own in zip(params, self._decays, strict=True)] for decay in decays]
+        states: list[Any] = [opt.init(own) for opt, own in zip(optimizers, ours, strict=True)]
         steps = max(1, options.epochs * -(-self.part.rows // options.batch))
         step = 0
         for number in range(1, options.epochs + 1):
@@ -72,31 +84,50 @@ class Trainer:
             for rows in self.part.batches(options.batch, self._rng):
                 scores, back = self.net(rows.X, *params)
                 w = None if rows.weight is None else rows.weight.astype(scores.dtype)
-                y = rows.y.astype(scores.dtype) if rows.y.ndim > 1 else rows.y
+                y = ((rows.y - self._centre) / self._spread).astype(scores.dtype) if rows.y.ndim > 1 else rows.y
                 value, back_loss = self.loss(scores, y, sample_weight=w)
                 share = float(len(rows.X)) if w is None else float(w.sum(dtype=np.float64))
                 total, weight = total + share * float(value), weight + share
                 if not np.isfinite(value):
                     raise self._diverged(number, "loss is")
                 grads = back(back_loss(), needs=self.net.params, factored=True)[1:]
-                for opt, own, state in zip(self._optimizers, ours, states, strict=True):
+                for opt, own, state in zip(optimizers, ours, states, strict=True):
                     opt.lr = self._lr * (1 - step / steps)
                     opt.step(own, grads, state)
                 step += 1
                 if step < steps and stop():  # after the last step nothing is left to interrupt
                     whole = False
                     break
-            if not all(np.isfinite(array).all() for array in params):  # no loss has seen the last step
+            found = self._in_units_of_targets(params)
+            if not all(np.isfinite(array).all() for array in found):  # no loss has seen the last step
                 raise self._diverged(number, "parameters are")
-            yield Epoch(number, params, total / weight if weight else 0.0, whole)
+            yield Epoch(number, found, total / weight * self._spread**2 if weight else 0.0, whole)
             if not whole:
                 return
+
+    def _in_units_of_targets(self, params: list[Array]) -> list[Array]:
+        if self.options.loss != "squared_error":
+            return params
+        *before, W, b = params
+        return [*before, W * np.float32(self._spread), (b * self._spread + self._centre).astype(b.dtype)]
 
     def _diverged(self, epoch: int, what: str) -> DivergedError:
         return DivergedError(
             f"training diverged in epoch {epoch}: the {what} no longer finite, since the steps are too large; "
             f"try  --lr {self.options.smaller_lr:g}"
         )
+
+
+def _mean_and_spread(part: Part) -> tuple[Array, float]:
+    """The mean (K,) of targets, and the root of their mean variance; 1 where that is 0."""
+    first, sums, squares = next(iter(part.blocks())).y[0].copy(), 0.0, 0.0
+    for rows in part.blocks():
+        weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
+        Y = rows.y - first
+        sums, squares = sums + weight @ Y, squares + weight @ (Y * Y)
+    mean = np.asarray(sums / part.weight)
+    spread = float(np.sqrt(np.mean(np.maximum(squares / part.weight - mean * mean, 0.0))))
+    return first + mean, spread or 1.0
 
 
 def penalty(params: list[Array], options: FitOptions) -> float:
