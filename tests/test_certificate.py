@@ -9,6 +9,7 @@ from _convex import classes, numbers, optimum, part_of
 from xwb.training import _certificate
 from xwb.training._certificate import certify
 from xwb.training._heads import Heads
+from xwb.training._least_squares import NormalEquations
 from xwb.training._objective import Head, Objective
 
 # Two float64 values of one function differ by some roundings of their size.
@@ -153,6 +154,14 @@ def test_targets_of_any_scale_need_few_passes(scale):
     assert found.gap is not None
     (there,) = objective.evaluate([found.head], np.float64)
     assert np.linalg.norm(objective.unpacked(there.gradient)[1]) <= 1e-12 * scale
+
+
+def test_no_bound_is_below_what_float64_tells_apart():
+    """Squared error at the solution: the gradient says 1e-30 of the value."""
+    objective = problem("squared error")
+    point = NormalEquations(objective).solve(0.1)
+    found = certify(objective, Head(point, 0.1))
+    assert found.gap == 2.0**-52 * found.value
 
 
 def test_no_bound_without_a_penalty_or_with_kinks():

@@ -20,6 +20,7 @@ from ._score_curvature import ScoreCurvature
 PASSES = 30  # over the examples; all but the last minimise the bias
 FLAT = 1e-10  # the norm of the bias's gradient that counts as none, of what one example adds to it
 SMALL = 1e-4  # a step of the bias after which Newton's method has arrived
+ROUNDING = 2.0**-52  # of the value: nearer to the optimum than that nothing is known
 FARTHEST = 5.0  # that a bias of the softmax moves in a pass
 
 
@@ -117,6 +118,8 @@ class _Bias:
         value, steepness = self.found.value, norm(self.found.gradient)
         bounded = self.minimised and np.isfinite(steepness + value)
         gap = self.objective.gap(self.found.gradient, self.head.l2) if bounded else None
+        if gap is not None:
+            gap = max(gap, ROUNDING * value)
         return Certificate(self.head, value, steepness, gap, self.passes)
 
     @property
