@@ -91,16 +91,21 @@ def test_the_task_of_floats(tmp_path, case, form):
             np.testing.assert_array_equal(_codes(data)[:, 0], values)
 
 
-def test_many_integers_are_classes(tmp_path):
+def test_many_integers_of_few_rows_may_be_either(tmp_path):
     values = list(range(3000))
     for source, target in (
         (_csv(tmp_path / "a.csv", values), "label"),
         (np.arange(3000)[:, None], np.array(values)),
     ):
-        with prepare(source, target, holdout=0) as data:
+        with pytest.raises(DataError, match="3,000 different integers in 3,000 rows; .*  --task regression, .*"):
+            prepare(source, target, holdout=0)
+        with prepare(source, target, holdout=0, task="classification") as data:
             assert data.classes == values
         with prepare(source, target, holdout=0, task="regression") as data:
             np.testing.assert_array_equal(_codes(data)[:, 0], values)
+    for rows, classes in ((1010, 101), (300, 100)):  # ten rows each, or no more than a hundred
+        with prepare(np.zeros((rows, 1)), np.arange(rows) % classes, holdout=0) as data:
+            assert len(data.classes) == classes
 
 
 def test_booleans_as_numbers():

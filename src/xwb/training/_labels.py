@@ -13,7 +13,7 @@ from ..core import Array, DataError, OptionError
 from ._classes import as_class, decimal, is_integer
 from ._roles import Field, listed, read, scalar_names
 
-FEW, ROWS_OF_EACH = 100, 10  # distinct whole floats that may be classes, and rows of each on average
+FEW, ROWS_OF_EACH = 100, 10  # distinct whole numbers that may well be classes, and rows of each on average
 MOST = 1_000_000  # classes
 LARGE = 1e15  # target: float32 has to hold sums of squares
 ROWS = 8192
@@ -71,7 +71,7 @@ def survey(fields: Sequence[Field], task: str | None) -> Targets:
 
     Raises:
         OptionError: ``task`` is none.
-        DataError: a target is missing or not finite, one class only, or too many.
+        DataError: a target is missing or not finite, one class only, or too many; or integers that may be either.
     """
     if task is not None and task not in TASKS:
         raise OptionError(f"--task is {' or '.join(TASKS)}; this is {task!r}")
@@ -178,10 +178,17 @@ def _distinct(field: Field, task: str | None) -> dict[Any, int] | str:
             )
         if guessed and not (names or integers) and len(counts) > FEW:
             return f"since the target has more than {FEW} different numbers with a decimal point; {OTHERWISE[0]}"
-    if guessed and not (names or integers) and rows < ROWS_OF_EACH * len(counts):
+    if not guessed or names or rows >= ROWS_OF_EACH * len(counts):
+        return counts
+    if not integers:
         return (
             f"since the target has {len(counts):,} different numbers with a decimal point in {rows:,} rows; "
             f"{OTHERWISE[0]}"
+        )
+    if len(counts) > FEW:
+        raise DataError(
+            f"{field.table.name}: the target {field.column.name} has {len(counts):,} different integers in {rows:,} "
+            "rows; if they are numbers, type  --task regression, and if each is a class,  --task classification"
         )
     return counts
 

@@ -96,7 +96,8 @@ def prepare(
         weights: a column of weights, or an array (N,).
         groups: a column, or an array (N,), whose equal values are never split.
         task: "classification", "regression", or None: text, booleans and integers are classes, and so are floats that
-            are all whole, of at most 100 values with at least 10 rows each on average.
+            are all whole, of at most 100 values with at least 10 rows each on average. More than 100 integers with
+            fewer rows each may be either: the task has to be said.
         test: a table with the same columns; a pair (X, y) where ``target`` is no column.
         holdout: the fraction that is held out for validation, of each class where there are no groups.
         seed: of that draw.
