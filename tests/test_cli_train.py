@@ -492,7 +492,7 @@ def test_a_terminal_gets_a_line_that_changes(files, tmp_path):
     call = ["train", files / "a.csv", "--target", "animal", "--out", "run"]
     said = on_terminal([*call, "--hidden", "4", "--epochs", "300"], tmp_path)
     assert re.search(
-        r"epoch \d+  objective [\d.]+  validation accuracy [\d.]+ %  [\d,]+ rows/s  about [\d,]+ s left", said
+        r"epoch \d+  objective [\d.]+  validation accuracy [\d.]+ %  about [\d,]+ s left  [\d,]+ rows/s", said
     )
     assert "\x1b" in said
     assert "objective  " in said

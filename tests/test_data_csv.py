@@ -97,6 +97,19 @@ def test_what_is_no_number(made, cell):
         assert made(f'a,b\n{extra}\n"{cell}",2\n').columns[0].kind == "text"
 
 
+@pytest.mark.parametrize(("odd", "kind"), [(1, "number"), (4, "number"), (5, "text"), (50, "text")])
+def test_a_few_odd_cells_are_mistakes_and_many_are_text(tmp_path, odd, kind):
+    """Of 45 that are not missing."""
+    cells = ["12.5"] * (50 - 5 - odd) + ["?"] * odd + ["", "NA", "", "", ""]
+    file = tmp_path / "a.csv"
+    file.write_text("id,income\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)))
+    table = open_table(file)
+    assert table.columns[1].kind == kind
+    if kind == "number":
+        with pytest.raises(DataError, match=rf"line {52 - 5 - odd}, column income: '\?' is no number; write one, "):
+            list(table.blocks(["income"], 10))
+
+
 @pytest.mark.parametrize("cell", ["1_000", "１２", "0x10", "1 2", "abc"])
 @pytest.mark.parametrize("other", ["7", '"7"', ""])
 def test_a_later_cell_that_is_no_number(made, monkeypatch, cell, other):
@@ -105,7 +118,9 @@ def test_a_later_cell_that_is_no_number(made, monkeypatch, cell, other):
     assert table.columns[0].kind == "number"
     with pytest.raises(DataError) as error:
         whole(table, ["b", "age"])
-    assert str(error.value).endswith(f"a.csv, line 43, column age: {cell!r} is no number")
+    assert str(error.value).endswith(
+        f"a.csv, line 43, column age: {cell!r} is no number; write one, or leave the column out"
+    )
     assert whole(table, ["age"], as_text=["age"])["age"][-1] == cell
 
 

@@ -97,7 +97,7 @@ def test_many_integers_of_few_rows_may_be_either(tmp_path):
         (_csv(tmp_path / "a.csv", values), "label"),
         (np.arange(3000)[:, None], np.array(values)),
     ):
-        with pytest.raises(DataError, match="3,000 different integers in 3,000 rows; .*  --task regression, .*"):
+        with pytest.raises(DataError, match=r"3,000 different integers in 3,000 rows; .*  --task regression, .*"):
             prepare(source, target, holdout=0)
         with prepare(source, target, holdout=0, task="classification") as data:
             assert data.classes == values

@@ -161,7 +161,11 @@ def _diverged(job: Fit) -> list[str]:
 
 
 def progress(job: Fit, event: Event, left: float | None = None) -> str:
-    """An event in a line, and the seconds that are left as far as is known."""
+    """An event in a line, what matters most first: a terminal may be narrow.
+
+    Args:
+        left: the seconds that are left, as far as is known.
+    """
     words = []
     if len(job.heads) > 1:
         words.append(f"head {event.head + 1}/{len(job.heads)}" if event.head < len(job.heads) else "refit")
@@ -169,16 +173,16 @@ def progress(job: Fit, event: Event, left: float | None = None) -> str:
         return "  ".join([*words, "diverged: the loss is no longer finite"])
     words.append(f"{'epoch' if event.epoch else 'evaluation'} {event.number}")
     words.append(f"objective {event.objective:.6g}")
-    if event.gradient_norm is not None:
-        words.append(f"gradient {event.gradient_norm:.1e}")
-    if event.gap is not None:
-        words.append(f"gap {event.gap:.1e}")
     if event.validation is not None:
         words.append(f"validation {told(job, event.validation)}")
-    if event.seconds > 0:
-        words.append(f"{event.rows / event.seconds:,.0f} rows/s")
     if left is not None:
         words.append(f"about {max(left, 1):,.0f} s left")
+    if event.gap is not None:
+        words.append(f"gap {event.gap:.1e}")
+    if event.gradient_norm is not None:
+        words.append(f"gradient {event.gradient_norm:.1e}")
+    if event.seconds > 0:
+        words.append(f"{event.rows / event.seconds:,.0f} rows/s")
     if event.stopped:
         words.append(STOPPED.get(event.stopped, event.stopped))
     return "  ".join(words)

@@ -11,6 +11,8 @@ from ..core import Array
 MISSING = frozenset({"", "NA"})
 BOOLEANS = {"true": True, "false": False}
 TEXT = np.dtypes.StringDType()
+MOST = 0.9  # of the cells that make a column one of numbers, whose other cells are mistakes
+LOOKED_AT = 1000  # cells for that
 
 
 def number(cell: str) -> float:
@@ -70,7 +72,7 @@ def texts(cells: Sequence[str]) -> Array:
 
 ONE: dict[str, Callable[[str], object]] = {"number": number, "boolean": boolean, "text": str}
 MANY: dict[str, Callable[[Sequence[str]], Array]] = {"number": numbers, "boolean": booleans, "text": texts}
-FAULT = {"number": "is no number", "boolean": "is neither true nor false"}
+FAULT = {"number": "is no number; write one, or leave the column out", "boolean": "is neither true nor false"}
 
 
 def fits(cells: Sequence[str], kind: str) -> bool:
@@ -83,8 +85,12 @@ def fits(cells: Sequence[str], kind: str) -> bool:
 
 
 def kind_of(cells: Sequence[str]) -> str:
-    """``"number"``, ``"boolean"`` or ``"text"``: the first that every cell is."""
-    return next((kind for kind in ("number", "boolean") if fits(cells, kind)), "text")
+    """``"number"``, ``"boolean"`` or ``"text"``: the first that every cell is; but numbers where almost all are."""
+    exact = next((kind for kind in ("number", "boolean") if fits(cells, kind)), "text")
+    if exact != "text":
+        return exact
+    some = [cell for cell in cells[:: len(cells) // LOOKED_AT + 1] if cell.strip() not in MISSING]
+    return "number" if sum(fits([cell], "number") for cell in some) > MOST * len(some) else "text"
 
 
 def first_misfit(cells: Sequence[str], kind: str) -> int:
