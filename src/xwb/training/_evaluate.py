@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError
+from ..core import Array, DataError, OptionError, listed
 from ..data import Block, Table
 from ._class_codes import ClassCodes
 from ._metrics import ClassificationMetrics
 from ._model import Model
 from ._regression_metrics import RegressionMetrics
-from ._roles import listed, matched, stacked, width
+from ._roles import matched, stacked, width
 
 
 def evaluate(

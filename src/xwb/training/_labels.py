@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError
+from ..core import Array, DataError, OptionError, listed
 from ._classes import as_class, decimal, is_integer
-from ._roles import Field, listed, read, scalar_names
+from ._roles import Field, read, scalar_names
 
 FEW, ROWS_OF_EACH = 100, 10  # distinct whole floats that may be classes, and rows of each on average
 MOST = 1_000_000  # classes

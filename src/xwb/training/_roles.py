@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError, unknown
+from ..core import Array, DataError, OptionError, listed, unknown
 from ..data import ArrayTable, Block, Column, FileTable, Table, open_table
-
-SHOWN = 8  # names in a message, unless they are what to type
 
 
 class Field(NamedTuple):
@@ -168,13 +166,6 @@ def scalar_names(columns: Sequence[Column]) -> list[str]:
     for name, _, width in columns:
         names += [name] if width is None else [f"{name}[{i}]" for i in range(width)]
     return names
-
-
-def listed(names: Sequence[Any], shown: int = SHOWN) -> str:
-    """``"a, b, c, … and 12 more"``."""
-    rest = len(names) - shown
-    text = ", ".join(map(str, names[:shown] if rest > 1 else names)) or "none"
-    return f"{text}, … and {rest} more" if rest > 1 else text
 
 
 def _is_path(one: Any) -> bool:
