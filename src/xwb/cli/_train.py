@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,22 +22,6 @@ if TYPE_CHECKING:
     from ..training import Event, Fit, FitOptions, Prepared
 
 EVERY = 2.0  # seconds between lines of progress where no bar can be
-CHOSEN = (
-    "loss",
-    "kind",
-    "l2",
-    "penalise_bias",
-    "hidden",
-    "activation",
-    "solver",
-    "lr",
-    "epochs",
-    "batch",
-    "tolerance",
-    "max_evaluations",
-    "sweep",
-    "seed",
-)
 
 
 class _Train(click.Command):
@@ -125,7 +110,7 @@ def train(command: list[str], /, **given: Any) -> int:
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
     tell: Callable[[str], None] = (lambda text: None) if quiet or as_json else say
     started = time.perf_counter()
-    chosen = {name: value for name in CHOSEN if (value := given.pop(name)) is not None}
+    chosen = {one.name: value for one in fields(FitOptions) if (value := given.pop(one.name)) is not None}
     options = FitOptions(**chosen)
     source = _source(given, options)
     refuse_foreign(out)

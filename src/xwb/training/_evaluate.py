@@ -85,7 +85,7 @@ def _side_by_side(
         yield *pair, other
 
 
-def _weights(s: Array, table: Table, name: str | None, first: int) -> Array:
+def _weights(s: Array, table: Table, name: str, first: int) -> Array:
     where = f"column {name!r} of {table.name}"
     if s.ndim == 2 and s.shape[1] == 1:
         s = s[:, 0]

@@ -173,6 +173,7 @@ def _is_path(one: Any) -> bool:
 
 
 def _fields(table: Table, spec: Any, name: str, option: str) -> tuple[Field, ...]:
+    """The columns of ``table`` that ``spec`` names, or the one column of what it is: a file, or an array ``name``."""
     there = {column.name for column in table.columns}
     if isinstance(spec, str) and (spec in there or not spec.lower().endswith(".npy")):
         spec = [spec]
