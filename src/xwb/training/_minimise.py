@@ -130,8 +130,6 @@ class Minimiser:
         best: tuple[float, float] | None = None
         for epoch in Trainer(part, fitted.options, self.outputs).run(self.stop):
             self.rows += part.rows
-            if not all(np.isfinite(array).all() for array in epoch.params):
-                raise DivergedError(f"training diverged in epoch {epoch.number}: the parameters are no longer finite")
             found = measured(self.data, epoch.params, fitted.options, "validation") if self._validate else None
             key = order(found) if found else (float(epoch.number), 0.0)
             if best is None or key > best:
