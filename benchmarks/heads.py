@@ -96,15 +96,17 @@ def sklearn_side(X: Any, y: Any, K: int, l2: float) -> Any:
         started = time.perf_counter()
         model.fit(X, y)
         seconds = time.perf_counter() - started
-        if K == 2:
-            half = model.coef_.T.astype(np.float64) / 2  # one column is the difference of two
-            W, b = np.hstack([-half, half]), np.concatenate([-model.intercept_ / 2, model.intercept_ / 2])
-        else:
-            W, b = model.coef_.T.astype(np.float64), model.intercept_.astype(np.float64)
+        W, b = columns(model, K)
         trace.append((seconds, exact(X, y, W, b, l2)))
         if sum(seconds for seconds, _ in trace) > PATIENCE:
             break
     return trace, W, b
+
+
+def columns(model: Any, K: int) -> tuple[np.ndarray, np.ndarray]:
+    """W (D, K) and b (K,) of a scikit-learn model in float64; of two classes it has the difference alone."""
+    W, b = model.coef_.T.astype(np.float64), model.intercept_.astype(np.float64)
+    return (np.hstack([-W / 2, W / 2]), np.concatenate([-b / 2, b / 2])) if K == 2 else (W, b)
 
 
 def torch_side(X: Any, y: Any, K: int, l2: float, adam: bool) -> Any:
@@ -228,6 +230,7 @@ def peak() -> float:
 
 
 def run(side: str, folder: Path, l2: float, tolerance: float = 2e-5) -> dict[str, Any]:
+    """What `child` prints of a side, in a process of its own."""
     words = [sys.executable, __file__, "--child", side, "--folder", str(folder)]
     words += ["--l2", str(l2), "--tolerance", str(tolerance)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -242,6 +245,7 @@ def first(trace: list[tuple[float, float]], below: float) -> float | None:
 
 
 def heads(rows: int, features: int, classes: int, rounds: int, kinds: list[str], sides: list[str], l2: float) -> None:
+    """The table of each kind: every side, ``rounds`` times, in turns."""
     for kind in kinds:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -275,6 +279,7 @@ def spread(times: list[float]) -> str:
 
 
 def write(folder: Path, kind: str, rows: int, features: int, classes: int) -> None:
+    """The files that `child` reads."""
     X, y = make(kind, rows + TEST_ROWS, features, classes)
     for name, array in (("X", X[:rows]), ("y", y[:rows]), ("test_X", X[rows:]), ("test_y", y[rows:])):
         np.save(folder / f"{name}.npy", array)
@@ -337,10 +342,7 @@ def sklearn_to(X: Any, y: Any, K: int, l2: float, bound: float) -> float:
         started = time.perf_counter()
         model.fit(X, y)
         seconds = time.perf_counter() - started
-        coef, b = model.coef_.T.astype(np.float64), model.intercept_.astype(np.float64)
-        W = np.hstack([-coef / 2, coef / 2]) if K == 2 else coef
-        b = np.concatenate([-b / 2, b / 2]) if K == 2 else b
-        if exact(X, y, W, b, l2) <= bound * 1.001:
+        if exact(X, y, *columns(model, K), l2) <= bound * 1.001:
             break
     return seconds
 

@@ -111,16 +111,16 @@ def test_the_bias_is_minimised_and_the_weights_stay(name, distance):
 
 def with_curvature(monkeypatch, factor):
     """The curvature that Newton's method is told, times something."""
-    at = _certificate._biases
+    along = _certificate._along_biases
     monkeypatch.setattr(
         _certificate,
-        "_biases",
-        lambda *given: [(value, slope, bend * factor) for value, slope, bend in at(*given)],
+        "_along_biases",
+        lambda *given: [(value, gradient, hessian * factor) for value, gradient, hessian in along(*given)],
     )
 
 
 def test_a_step_that_goes_too_far_is_shortened(monkeypatch):
-    """Four times too far: a quarter of it is right. One pass finds that out, one looks there, one for all gradients."""
+    """Four times too far: a quarter of it is right. A pass each for the start, the step, its quarter, all gradients."""
     with_curvature(monkeypatch, 1 / 4)
     objective = problem("squared error")
     found = certify(objective, Head(np.ones(objective.size), 1e-2))
@@ -146,7 +146,7 @@ def test_a_penalised_bias_is_left_alone():
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_targets_of_any_scale_need_few_passes(scale):
-    """Rounding of the slope is then far from 1e-12."""
+    """One absolute threshold would be below the rounding of the large ones, and no demand of the small."""
     (rows,) = numbers().blocks()
     objective = Objective(part_of(rows.X, rows.y * scale), "squared_error", 3)
     found = certify(objective, Head(np.zeros(objective.size), 1e-2))

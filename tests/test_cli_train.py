@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import inspect
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from test_cli import XWB, on_terminal, one_line, tree, wait_for
 from xwb import RunError
 from xwb.cli import main
 from xwb.runs import Run
-from xwb.training import FitOptions, Model
+from xwb.training import FitOptions, Model, prepare
 
 RNG = np.random.default_rng(0)
 N, D = 150, 4
@@ -246,9 +247,11 @@ def test_help_states_the_real_defaults(capsys):
     assert main(["train", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     options = FitOptions()
-    for name in ("l2", "epochs", "batch", "tolerance", "max_evaluations", "seed"):
+    numbers = {n: getattr(options, n) for n in ("l2", "epochs", "batch", "tolerance", "max_evaluations", "seed")}
+    numbers["holdout"] = inspect.signature(prepare).parameters["holdout"].default
+    for name, number in numbers.items():
         option = name.replace("_", "-")
-        assert re.search(rf"--{option} (?:(?! --).)*\(default {getattr(options, name)}\)", said), name
+        assert re.search(rf"--{option} (?:(?! --).)*\(default {number}\)", said), name
 
 
 # Mistakes.

@@ -141,7 +141,7 @@ def test_the_same_call_gives_the_same_bits():
         np.testing.assert_array_equal(a.gradient, b.gradient)
 
 
-def test_sums_over_examples_are_float64():
+def test_sums_of_blocks_are_float64():
     """2²⁰ equal examples: float32 sums over all of them would be off by up to 2⁻⁴, these by what a block's are."""
     X = np.ones((2**20, 1), np.float32)
     y = np.zeros(2**20, np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -215,8 +216,8 @@ def test_moments_against_exact_fractions(offset, spread):
     mean = sum(exact) / len(exact)
     variance = sum((value - mean) ** 2 for value in exact) / len(exact)
     moments = Moments(1)
-    for start in (0, 1, 700, 1500):  # blocks of 1, 699, 800 and 1500 rows
-        moments.add(x[start : {0: 1, 1: 700, 700: 1500, 1500: 3000}[start], None])
+    for start, stop in pairwise((0, 1, 700, 1500, 3000)):
+        moments.add(x[start:stop, None])
     close = abs(np.spacing(float(mean))) + 2.0**-50 * spread  # a rounding of the mean, and some of the sums
     assert abs(Fraction(float(moments.mean[0])) - mean) <= Fraction(close)
     assert float(moments.scale[0] ** 2) == pytest.approx(float(variance), rel=1e-13)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,22 +23,6 @@ if TYPE_CHECKING:
     from ..training import Event, Fit, FitOptions, Prepared
 
 EVERY = 2.0  # seconds between lines of progress where no bar can be
-CHOSEN = (
-    "loss",
-    "kind",
-    "l2",
-    "penalise_bias",
-    "hidden",
-    "activation",
-    "solver",
-    "lr",
-    "epochs",
-    "batch",
-    "tolerance",
-    "max_evaluations",
-    "sweep",
-    "seed",
-)
 
 
 class _Train(click.Command):
@@ -49,7 +34,7 @@ class _Train(click.Command):
         return super().make_context(info_name, args, *more, **extra)
 
 
-# The defaults are those of FitOptions; a test holds the numbers shown here against them.
+# The defaults are those of FitOptions and prepare; a test holds the numbers shown here against them.
 @click.command(cls=_Train, no_args_is_help=True)
 @click.argument("files", type=click.Path(path_type=Path), metavar="FILE...", nargs=-1, required=True)
 @click.option(
@@ -62,7 +47,9 @@ class _Train(click.Command):
 @click.option("--weights", metavar="COLUMN", help="The weight of each row.")
 @click.option("--groups", metavar="COLUMN", help="Rows of one group stay together in the split.")
 @click.option("--task", type=click.Choice(["classification", "regression"]), help="What the target is.")
-@click.option("--holdout", type=float, help="The fraction held out for validation; 0 trains on all (default 0.2).")
+@click.option(
+    "--holdout", type=float, default=0.2, help="The fraction held out for validation; 0 trains on all (default 0.2)."
+)
 @click.option("--test", type=click.Path(path_type=Path), metavar="FILE", help="Rows for the test alone.")
 @click.option("--test-target", type=click.Path(path_type=Path), metavar="LABELS.npy", help="Their labels, in a file.")
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="All classes weigh the same.")
@@ -124,7 +111,7 @@ def train(command: list[str], /, **given: Any) -> int:
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
     tell: Callable[[str], None] = (lambda text: None) if quiet or as_json else say
     started = time.perf_counter()
-    chosen = {name: value for name in CHOSEN if (value := given.pop(name)) is not None}
+    chosen = {one.name: value for one in fields(FitOptions) if (value := given.pop(one.name)) is not None}
     options = FitOptions(**chosen)
     source = _source(given, options)
     refuse_foreign(out)
@@ -162,42 +149,47 @@ def _advice(as_they_are: bool) -> Iterator[None]:
 
 def _source(given: dict[str, Any], options: FitOptions) -> dict[str, Any]:
     """What `prepare` is called with."""
-    from ..core import OptionError
     from ..training import working_set
 
-    files, target, test = given["files"], given["target"], given["test"]
+    files, target = given["files"], given["target"]
     beside = target.lower().endswith(".npy")
-    if given["test_target"] is not None:
-        if test is None or not beside:
-            raise OptionError("--test-target goes with --test FILE and --target LABELS.npy, labels beside the features")
-        test = (test, given["test_target"])
-    elif test is not None and beside:
-        raise OptionError(f"--test {test} takes  --test-target LABELS.npy  too, since --target is a file of labels")
-    holdout = 0.2 if given["holdout"] is None else given["holdout"]
-    options.check_holdout(holdout)
+    test = _test(given, beside)
+    options.check_holdout(given["holdout"])
+    as_given = ("features", "weights", "groups", "task", "holdout", "class_weight", "memory", "scratch")
     return {
         "source": files[0] if len(files) == 1 else list(files),
         "target": Path(target) if beside else target,
         "test": test,
-        "holdout": holdout,
         "seed": options.seed,
         "standardise": not given["no_standardise"],
         "working": partial(working_set, options),
-        **{
-            name: given[name] for name in ("features", "weights", "groups", "task", "class_weight", "memory", "scratch")
-        },
+        **{name: given[name] for name in as_given},
     }
+
+
+def _test(given: dict[str, Any], beside: bool) -> Path | tuple[Path, Path] | None:
+    """The file of the test rows, and where ``beside`` (the target is a file of labels) that of their labels."""
+    from ..core import OptionError
+
+    test, labels = given["test"], given["test_target"]
+    if labels is not None:
+        if test is None or not beside:
+            raise OptionError("--test-target goes with --test FILE and --target LABELS.npy, labels beside the features")
+        return test, labels
+    if test is not None and beside:
+        raise OptionError(f"--test {test} takes  --test-target LABELS.npy  too, since --target is a file of labels")
+    file: Path | None = test
+    return file
 
 
 def _record(command: list[str], given: dict[str, Any], data: Prepared, seconds: float) -> dict[str, Any]:
     """What ``run.json`` has beside what the job itself knows."""
-    kept = {name: given[name] for name in ("weights", "groups", "class_weight", "memory")}
+    kept = {name: given[name] for name in ("weights", "groups", "class_weight", "memory", "holdout")}
     return {
         "command": command,
         "options": {
             "target": data.targets if len(data.targets) > 1 and "," in given["target"] else given["target"],
             **kept,
-            "holdout": 0.2 if given["holdout"] is None else given["holdout"],
             "standardise": not given["no_standardise"],
         },
         "data": {"source": [str(file) for file in given["files"]], "seconds": round(seconds, 3)},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+
+SHOWN = 8  # names in a message, unless they are what to type
 
 
 class XwbError(Exception):
@@ -86,6 +88,13 @@ def one_dtype(call: str, **operands: Any) -> np.dtype[Any]:
     lines = [f"{name} = {name}.astype(np.{target.name})" for name in to_cast]
     table = shapes_table((name, a.shape, str(a.dtype)) for name, a in present.items())
     raise DtypeError(f"{call}: {fact}\n{table}\nResults keep one floating dtype; type  {'; '.join(lines)}")
+
+
+def listed(names: Sequence[Any]) -> str:
+    """``"a, b, c, … and 12 more"``; ``"none"`` where there are no names."""
+    rest = len(names) - SHOWN
+    text = ", ".join(map(str, names[:SHOWN] if rest > 1 else names)) or "none"
+    return f"{text}, … and {rest} more" if rest > 1 else text
 
 
 def unknown(name: str, known: Iterable[str]) -> str:

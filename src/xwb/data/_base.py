@@ -15,11 +15,10 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError, unknown
+from ..core import Array, DataError, OptionError, listed, unknown
 from ._table import Block, Column
 
 CHUNK = 1 << 22  # bytes read at a time, unless the caller's block is larger
-SHOWN = 8  # column names in a message
 
 
 class FileTable(ABC):
@@ -50,7 +49,7 @@ class FileTable(ABC):
                 raise DataError(f"{self.name}: {name!r} cannot be read as a column: {self.refused[name]}")
             if name not in there:
                 raise DataError(
-                    f"{self.name} has no column {name!r}{unknown(name, known)}; its columns: {shortened(known)}"
+                    f"{self.name} has no column {name!r}{unknown(name, known)}; its columns: {listed(known)}"
                 )
         return rebatched(self.chunks(names, rows, as_text), rows)
 
@@ -61,13 +60,6 @@ class FileTable(ABC):
             DataError: it has features that ``columns`` has not.
         """
         return self
-
-
-def shortened(names: Sequence[str]) -> str:
-    """``"a, b, c, … and 12 more"``."""
-    rest = len(names) - SHOWN
-    shown = ", ".join(names[:SHOWN] if rest > 1 else names) or "none"
-    return f"{shown}, … and {rest} more" if rest > 1 else shown
 
 
 def rebatched(chunks: Iterable[Block], rows: int) -> Iterator[Block]:
@@ -120,6 +112,15 @@ class Stamp(NamedTuple):
         found = os.stat(file)
         return cls(found.st_size, found.st_mtime_ns)
 
+    def compare(self, file: Path | int, path: Path, moment: str) -> None:
+        """Raise `DataError` if ``file``, which is ``path`` or its descriptor, is another than it was.
+
+        Args:
+            moment: when it changed, such as "while it was read".
+        """
+        if Stamp.of(file) != self:
+            raise DataError(f"{path} was changed {moment}; open it again")
+
 
 @contextlib.contextmanager
 def reading(path: Path, stamp: Stamp | None = None) -> Iterator[io.BufferedReader]:
@@ -129,12 +130,11 @@ def reading(path: Path, stamp: Stamp | None = None) -> Iterator[io.BufferedReade
         DataError: also for what the body raises because of the file's bytes.
     """
     with explained(path), open(path, "rb") as file:
-        descriptor = file.fileno()
-        for moment in ("since it was opened", "while it was read"):
-            if stamp is not None and Stamp.of(descriptor) != stamp:
-                raise DataError(f"{path} was changed {moment}; open it again")
-            if moment.startswith("since"):
-                yield file
+        if stamp is not None:
+            stamp.compare(file.fileno(), path, "since it was opened")
+        yield file
+        if stamp is not None:
+            stamp.compare(file.fileno(), path, "while it was read")
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from ..core import Array, DataError
-from ._base import FileTable, Stamp, reading_text, shortened
+from ..core import Array, DataError, listed
+from ._base import FileTable, Stamp, reading_text
 from ._cells import FAULT, MANY, first_misfit, fits, kind_of
 from ._table import Block, Column
 
@@ -56,7 +56,7 @@ class CsvTable(FileTable):
         names = [cell.strip() for cell in first] if self._headed else [str(i) for i in range(len(first))]
         twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:
-            raise DataError(f"{path}: two columns have the same name: {shortened([repr(name) for name in twice])}")
+            raise DataError(f"{path}: two columns have the same name: {listed([repr(name) for name in twice])}")
         self._places = {name: place for place, name in enumerate(names)}
         sample = next(self._records(), Records([], [])).cells
         self.rows = None if sample else 0

@@ -68,8 +68,7 @@ class ParquetTable(FileTable):
         pa = arrow()
         options = {"memory_map": False, "pre_buffer": False, "buffer_size": BUFFER}
         try:
-            if Stamp.of(self._path) != self._stamp:
-                raise DataError(f"{self._path} was changed since it was opened; open it again")
+            self._stamp.compare(self._path, self._path, "since it was opened")
             with pa.parquet.ParquetFile(str(self._path), page_checksum_verification=True, **options) as file:
                 yield file
         except FileNotFoundError as error:

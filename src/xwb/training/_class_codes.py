@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..core import Array, DataError
-from ._roles import listed
+from ..core import Array, DataError, listed
+from ._classes import BOOLEANS, decimal
 
 Class = int | str | bool
 MOST = 1000  # unknown labels that are counted; more are no labels but numbers
-WORDS = {"true": 1, "false": 0}
-PADDED = re.compile(r"[+-]?0[0-9]")  # 007 is a name, not a number
 
 
 class ClassCodes:
@@ -70,8 +67,8 @@ class ClassCodes:
         if isinstance(value, str):
             if value in self._texts:
                 return self._texts[value]
-            if self._booleans and value.strip().lower() in WORDS:
-                return self._numbers.get(WORDS[value.strip().lower()], -1)
+            if self._booleans and (word := value.strip().lower()) in BOOLEANS:
+                return self._numbers.get(int(BOOLEANS[word]), -1)
         elif isinstance(value, bool) and self._texts:
             return next((self._texts[text] for text in (str(value), str(value).lower()) if text in self._texts), -1)
         number = _number(value)
@@ -90,16 +87,13 @@ def _number(value: Class | float) -> int | float | None:
     """An integer where it is one, whatever its size; None for text that is no finite number."""
     if isinstance(value, str):
         text = value.strip()
-        if "_" in text or not text.isascii() or PADDED.match(text):  # the first is Python's own 1_000
+        found = decimal(text)
+        if found is None:
             return None
         try:
-            return int(text)
+            return int(text)  # of any size, where a float would be rounded
         except ValueError:
-            pass
-        try:
-            value = float(text)
-        except ValueError:
-            return None
+            value = found
     if isinstance(value, float):
         if not math.isfinite(value):
             return None

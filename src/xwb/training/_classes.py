@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-PADDED = re.compile(r"[+-]?0[0-9]")  # 007 is a name, not a number
+PADDED = re.compile(r"[+-]?0[0-9]")
 BOOLEANS = {"true": True, "false": False}
 
 
@@ -38,7 +38,7 @@ def is_integer(text: str) -> bool:
 
 def decimal(text: str) -> float | None:
     """The number that a text is, or None; a number padded with zeros is a name, as 007."""
-    if "_" in text or not text.isascii() or PADDED.match(text):
+    if "_" in text or not text.isascii() or PADDED.match(text):  # the first is Python's own 1_000
         return None
     try:
         return float(text)

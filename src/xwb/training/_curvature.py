@@ -8,7 +8,7 @@ along the biases. These are 2K directions, and there, where it takes the scores 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,37 +22,33 @@ MOST_OUTPUTS = 1024  # beyond, the directions of the heads themselves are too ma
 DEARER = 16  # D² / NK up to which S is worth decomposing: about as many evaluations
 DAMPING = 0.01  # of the mean curvature, added: the samples are rough
 FEWEST, MOST = 4, 40  # rows of the sample for S, in multiples of D
-SHARE, PER_OUTPUT = 8, 100  # and of that for the 2K directions: N/SHARE, and at least so many in multiples of K
+SHARE, PER_OUTPUT = 8, 100  # rows of the sample for the 2K directions: N/SHARE, and at least PER_OUTPUT·K
 
 
 class Curvature:
-    """What the guesses for all heads on one objective share.
-
-    Args:
-        objective: of the heads.
-    """
+    """What the guesses for all heads of one objective share."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self._moments: tuple[Array, Array | None] | None = None
+        self._eigen: tuple[Array, Array | None] | None = None
 
     def inverses(self, heads: Sequence[Head]) -> list[Callable[[Array], Array] | None]:
-        """``vector ↦ C⁻¹ vector``, the guess C being that at the point of each head; None where it is not finite.
+        """``v ↦ C⁻¹ v`` of vectors (D·K + K,), the guess C being that at each head's point; None where not finite.
 
-        One pass over the examples, and one more the first time.
+        One pass over the examples, and one more the first time, or two where features are beyond 1e19.
         """
         if not heads:
             return []
-        if self._moments is None:
-            self._moments = self._decomposed()
-        values, vectors = self._moments
+        if self._eigen is None:
+            self._eigen = self._decomposed()
+        values, vectors = self._eigen
         if not np.isfinite(values).all():
             return [None] * len(heads)
         return [
             _Inverse(self.objective, head, values, vectors, means, hessian)
             if np.isfinite(means).all() and (hessian is None or np.isfinite(hessian).all())
             else None
-            for head, (means, hessian) in zip(heads, self._along(heads), strict=True)
+            for head, (means, hessian) in zip(heads, self._along_heads(heads), strict=True)
         ]
 
     def _decomposed(self) -> tuple[Array, Array | None]:
@@ -60,7 +56,8 @@ class Curvature:
         o = self.objective
         D, rows = o.features, o.part.rows
         whole = D <= MOST_FEATURES and DEARER * rows * o.outputs >= D * D
-        wanted = min(max(4 * rows * o.outputs // max(D, 1), FEWEST * D), MOST * D)
+        two_evaluations = 4 * rows * o.outputs // max(D, 1)  # rows whose moments take as long
+        wanted = min(max(two_evaluations, FEWEST * D), MOST * D)
         moments = self._second_moments(wanted, whole, np.float32)
         if not np.isfinite(moments).all():  # features beyond 1e19: their squares are beyond float32
             moments = self._second_moments(wanted, whole, np.float64)
@@ -82,8 +79,8 @@ class Curvature:
         return total / weights if weights else total
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _along(self, heads: Sequence[Head]) -> list[tuple[Array, Array | None]]:
-        """Of each head the means (K,) of h_n[k, k], and the Hessian (2K, 2K) along its w_k and its biases."""
+    def _along_heads(self, heads: Sequence[Head]) -> list[tuple[Array, Array | None]]:
+        """Of each head the means (K,) of h_n[k, k], and the Hessian (2K, 2K) along its w_k and its biases, or None."""
         o, H = self.objective, len(heads)
         K = o.outputs
         W = np.concatenate([o.unpacked(head.point)[0] for head in heads], 1).astype(np.float32)
@@ -93,8 +90,8 @@ class Curvature:
         weights = 0.0
         for X, y, weight in self._sample(max(o.part.rows // SHARE, PER_OUTPUT * K)):
             weights += float(weight.sum())
-            own = product(X, W)
-            A, Z = own.reshape(-1, H, K), (own + b).reshape(-1, H, K)
+            XW = product(X, W)
+            A, Z = XW.reshape(-1, H, K), (XW + b).reshape(-1, H, K)  # A: how the scores move along each w_k
             curvature = ScoreCurvature.of(o.name, o.kind, Z, y)
             means += curvature.means(weight)
             if whole:
@@ -102,7 +99,7 @@ class Curvature:
         scale = 1.0 / weights if weights else 0.0
         return [(means[h] * scale, hessians[h] * scale if whole else None) for h in range(H)]
 
-    def _sample(self, wanted: int) -> Any:
+    def _sample(self, wanted: int) -> Iterator[tuple[Array, Array, Array]]:
         """X (n, D), targets and weights (n,) of about ``wanted`` rows, evenly spaced, block by block."""
         every, first = max(1, self.objective.part.rows // max(wanted, 1)), 0
         for rows in self.objective.part.blocks():
@@ -114,9 +111,11 @@ class Curvature:
 
 
 class _Inverse:
-    """The inverse of one head's guess, linear and positive definite.
+    """The inverse of one head's guess, linear and positive definite: called with a vector (D·K + K,).
 
     Args:
+        objective: of the head.
+        head: at whose point the guess is made.
         values, vectors: of S; without vectors S is the diagonal matrix of the values.
         means: (K,) of h_n[k, k].
         hessian: (2K, 2K) along w_k and along the biases, of the mean loss alone; None: the guess stays as it is there.
@@ -132,25 +131,29 @@ class _Inverse:
         hessian: Array | None,
     ) -> None:
         self._unpacked, self._invariant, self._vectors = objective.unpacked, objective.invariant, vectors
-        W, _ = objective.unpacked(head.point)
         if not means.mean() > 0:  # nothing is curved: any positive number does, pairs take over
             means = np.ones_like(means)
         damping = DAMPING * float(means.mean())
-        of_W, of_b = head.l2 + damping, damping + (head.l2 if objective.penalise_bias else 0.0)
-        self._of_W, self._of_b = values[:, None] * means + of_W, means + of_b
-        self._correct: Callable[[Array], Array] | None = None
-        if hessian is None:
-            return
-        turned = W if vectors is None else product(vectors.T, W)
-        lengths = np.sqrt(np.einsum("dk,dk->k", turned * turned, self._of_W))  # in the metric of the guess
-        self._scale = np.concatenate(
-            [np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0), 1 / np.sqrt(self._of_b)]
-        )
-        self._along = W * self._scale[: len(means)]
-        squares = np.concatenate([of_W * np.einsum("dk,dk->k", W, W), np.full_like(means, of_b)])
-        hessian = (hessian + np.diag(squares)) * np.outer(self._scale, self._scale)
-        hessian += np.diag((self._scale == 0).astype(np.float64))  # a class without weights has no direction yet
-        self._correct = cholesky(hessian)
+        added_W, added_b = head.l2 + damping, damping + (head.l2 if objective.penalise_bias else 0.0)
+        self._curvature_W = values[:, None] * means + added_W  # (D, K), along the eigenvectors of S
+        self._curvature_b = means + added_b  # (K,)
+        self._solve: Callable[[Array], Array] | None = None
+        if hessian is not None:
+            W, _ = objective.unpacked(head.point)
+            self._solve_along(W, hessian, added_W, added_b)
+
+    def _solve_along(self, W: Array, hessian: Array, added_W: float, added_b: float) -> None:
+        """Take the Hessian as it is along the 2K directions, each scaled to have curvature 1 in the guess."""
+        turned = W if self._vectors is None else product(self._vectors.T, W)
+        lengths = np.sqrt(np.einsum("dk,dk->k", turned * turned, self._curvature_W))
+        scale_W = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        self._scale_b = 1 / np.sqrt(self._curvature_b)
+        self._directions = W * scale_W  # (D, K)
+        squares = np.concatenate([added_W * np.einsum("dk,dk->k", W, W), np.full_like(lengths, added_b)])
+        scale = np.concatenate([scale_W, self._scale_b])
+        hessian = (hessian + np.diag(squares)) * np.outer(scale, scale)
+        hessian += np.diag((scale == 0).astype(np.float64))  # a class without weights has no direction yet
+        self._solve = cholesky(hessian)
 
     def __call__(self, vector: Array) -> Array:
         if not self._invariant:
@@ -162,22 +165,21 @@ class _Inverse:
         b -= mean_b
         result = self._times(rest)
         W, b = self._unpacked(result)
-        W += self._divided(mean_W, self._of_W.mean(axis=1, keepdims=True)) - W.mean(axis=1, keepdims=True)
-        b += mean_b / self._of_b.mean() - b.mean()
+        W += self._divided(mean_W, self._curvature_W.mean(axis=1, keepdims=True)) - W.mean(axis=1, keepdims=True)
+        b += mean_b / self._curvature_b.mean() - b.mean()
         return result
 
     def _times(self, vector: Array) -> Array:
         """As if no loss were invariant."""
         result = np.empty_like(vector)
         (W, b), (of_W, of_b) = self._unpacked(result), self._unpacked(vector)
-        W[...] = self._divided(of_W, self._of_W)
-        np.divide(of_b, self._of_b, out=b)
-        if self._correct is not None:
-            scale = self._scale[len(b) :]
-            along = np.concatenate([np.einsum("dk,dk->k", self._along, of_W), of_b * scale])
-            of_heads, of_biases = np.split(self._correct(along) - along, 2)  # there the guess was the identity
-            W += self._along * of_heads
-            b += scale * of_biases
+        W[...] = self._divided(of_W, self._curvature_W)
+        np.divide(of_b, self._curvature_b, out=b)
+        if self._solve is not None:
+            along = np.concatenate([np.einsum("dk,dk->k", self._directions, of_W), of_b * self._scale_b])
+            of_heads, of_biases = np.split(self._solve(along) - along, 2)  # there the guess was the identity
+            W += self._directions * of_heads
+            b += self._scale_b * of_biases
         return result
 
     def _divided(self, of_W: Array, curvatures: Array) -> Array:

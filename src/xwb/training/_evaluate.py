@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError
+from ..core import Array, DataError, OptionError, listed
 from ..data import Block, Table
 from ._class_codes import ClassCodes
 from ._metrics import ClassificationMetrics
 from ._model import Model
 from ._regression_metrics import RegressionMetrics
-from ._roles import listed, matched, stacked, width
+from ._roles import matched, stacked, width
 
 
 def evaluate(
@@ -85,7 +85,7 @@ def _side_by_side(
         yield *pair, other
 
 
-def _weights(s: Array, table: Table, name: str | None, first: int) -> Array:
+def _weights(s: Array, table: Table, name: str, first: int) -> Array:
     where = f"column {name!r} of {table.name}"
     if s.ndim == 2 and s.shape[1] == 1:
         s = s[:, 0]

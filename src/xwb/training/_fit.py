@@ -117,6 +117,7 @@ class Fit:
         self._lines, self._noted = [], time.monotonic()
 
     def _events(self, minimiser: Minimiser) -> Iterator[Event]:
+        """Train the heads, those of one loss and solver together, then refit the best of several."""
         alike: dict[tuple[str | None, str], dict[int, Fitted]] = {}
         for h, head in enumerate(self.heads):
             alike.setdefault((head.options.loss, head.options.solver), {})[h] = head
@@ -252,14 +253,26 @@ def fit(
     options = options or FitOptions(**chosen)
     options.check_holdout(holdout)
     refuse_foreign(Path(out))
-    given = {"features": features, "weights": weights, "groups": groups, "task": task, "test": test}
-    given |= {"holdout": holdout, "standardise": standardise, "class_weight": class_weight}
-    given |= {"memory": memory, "scratch": scratch, "seed": options.seed, "working": partial(working_set, options)}
     more = {
         "options": {"target": described(target), "holdout": holdout, "standardise": standardise, "memory": memory},
         "data": {"source": described_all(source)},
     }
-    with prepare(source, target, **given) as data:
+    with prepare(
+        source,
+        target,
+        features=features,
+        weights=weights,
+        groups=groups,
+        task=task,
+        test=test,
+        holdout=holdout,
+        seed=options.seed,
+        standardise=standardise,
+        class_weight=class_weight,
+        memory=memory,
+        scratch=scratch,
+        working=partial(working_set, options),
+    ) as data:
         for _ in Fit(data, options).run(out, record=more):
             pass
     return Run.open(out)

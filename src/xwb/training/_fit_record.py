@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ._environment import peak_memory, versions
 from ._fit_options import FitOptions
 from ._fitted import Event, Fitted
 from ._prepare import Prepared
@@ -20,8 +21,6 @@ NAMES_KEPT = 1000  # feature names in run.json
 
 def begun(data: Prepared, options: FitOptions, more: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a run that begins; ``more`` adds to it, and to its options and data."""
-    from importlib.metadata import version  # slow to load, and only a record wants it
-
     return {
         "job": "fit",
         "command": [],
@@ -45,10 +44,7 @@ def begun(data: Prepared, options: FitOptions, more: Mapping[str, Any]) -> dict[
             "notes": data.notes,
             "streamed": data.streamed,
         },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("xwb", "numpy", "scipy", "safetensors")},
-        },
+        "versions": versions(),
         "platform": platform.platform(),
     }
 
@@ -127,16 +123,6 @@ def described_all(source: Any) -> list[str]:
     """`described` of each file."""
     found = described(source)
     return [str(one) for one in found] if isinstance(found, list) else [str(found)]
-
-
-def peak_memory() -> int | None:
-    """The largest resident size of this process so far, in bytes; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _finite(value: float | None) -> float | None:

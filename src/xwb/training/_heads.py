@@ -30,7 +30,7 @@ class Progress(NamedTuple):
     value: float
     gradient_norm: float
     gap: float | None  # estimated from the float32 gradient
-    done: str  # "" while it goes on
+    stopped: str  # as in `Solved`; "" while it goes on
 
 
 class Solved(NamedTuple):
@@ -59,6 +59,11 @@ class Heads:
         tolerance: a head is done when its certified gap is at most this much of its objective.
         limit: evaluations of one head at most.
         curvature: of the objective, where other heads have used it before.
+
+    Attributes:
+        solvers: the state of every head, an `LBFGS` each.
+        solved: the heads that are done, by position.
+        first: the first of the heads that the last pass was for.
     """
 
     def __init__(
@@ -79,7 +84,7 @@ class Heads:
             pairs = min(PAIRS_OF_HINGE, max(PAIRS, PAIRED // objective.size))
         self.solvers = [LBFGS(start, pairs=pairs, noise=NOISE) for start in starts]
         self.solved: dict[int, Solved] = {}
-        self.first = 0  # the first of the heads that the last pass was for
+        self.first = 0
         self._renewed = [-1] * len(self.l2)
         self._steepest = [0.0] * len(self.l2)
         self._refused = [math.inf] * len(self.l2)  # the least estimate that float64 did not confirm
@@ -110,6 +115,7 @@ class Heads:
                 return
 
     def _renew(self, left: Sequence[int]) -> None:
+        """New guesses at the curvature for the heads that have come to one of `RENEWALS`."""
         due = {h: max(number for number in RENEWALS if number <= self.solvers[h].iterations) for h in left}
         changed = [h for h in left if due[h] != self._renewed[h]]
         inverses = self.curvature.inverses([Head(self.solvers[h].x, self.l2[h]) for h in changed])
@@ -131,11 +137,12 @@ class Heads:
             self.solved[h] = Solved(certificate, solver.iterations, solver.evaluations, stopped)
             yield self._progress(h, gap, stopped)
 
-    def _progress(self, h: int, gap: float | None, done: str = "") -> Progress:
+    def _progress(self, h: int, gap: float | None, stopped: str = "") -> Progress:
         solver = self.solvers[h]
-        return Progress(h, solver.evaluations, solver.value, norm(solver.gradient), gap, done)
+        return Progress(h, solver.evaluations, solver.value, norm(solver.gradient), gap, stopped)
 
     def _stopped(self, h: int, gap: float | None) -> str:
+        """Why a head seems done, a word as in `Solved`; "" while it goes on."""
         solver, l2 = self.solvers[h], self.l2[h]
         if gap is not None and gap <= min(MARGIN * self.tolerance * solver.value, self._refused[h] / 2):
             return "gap"

@@ -16,6 +16,7 @@ from ..core import Array, DivergedError, OptionError
 from ..runs import Run
 from ._classifier import LOSSES, Classifier, Score
 from ._digits import CREDIT, as_features, load_digits, stratified_split
+from ._environment import versions
 from ._gradient_problem import GradientProblem, gradient_problem
 from ._optim import SGD
 from ._train import train
@@ -241,8 +242,6 @@ class DigitsJob:
         )
 
     def _record(self, command: Sequence[str], gradient_check: Mapping[str, Any] | None) -> dict[str, Any]:
-        from importlib.metadata import version  # slow to load, and only a record wants it
-
         return {
             "job": "digits",
             "command": list(command),
@@ -256,10 +255,7 @@ class DigitsJob:
                 "split": {name: len(rows) for name, rows in self.split._asdict().items()},
                 "credit": CREDIT,
             },
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("xwb", "numpy", "scipy", "safetensors")},
-            },
+            "versions": versions(),
             "platform": platform.platform(),
             "gradient_check": gradient_check,
         }

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError
+from ..core import Array, DataError, OptionError, listed
 from ._classes import as_class, decimal, is_integer
-from ._roles import Field, listed, read, scalar_names
+from ._roles import Field, read, scalar_names
 
 FEW, ROWS_OF_EACH = 100, 10  # distinct whole numbers that may well be classes, and rows of each on average
 MOST = 1_000_000  # classes
@@ -119,22 +119,16 @@ def numbers(arrays: Sequence[Array], fields: Sequence[Field], start: int) -> Arr
         DataError: one is not finite or too large, with its row and column.
     """
     Y = np.concatenate([array.reshape(len(array), -1).astype(np.float64) for array in arrays], 1)
-    bad = np.argwhere(~np.isfinite(Y))
-    if len(bad):
-        row, place = bad[0].tolist()
-        name = scalar_names([field.column for field in fields])[place]
-        raise DataError(
-            f"{fields[0].table.name}, row {start + row + 1:,}: the target {name} is {Y[row, place]}; "
-            "leave the row out, or write the number"
-        )
-    large = np.argwhere(np.abs(Y) > LARGE)
-    if len(large):
-        row, place = large[0].tolist()
-        name = scalar_names([field.column for field in fields])[place]
-        raise DataError(
-            f"{fields[0].table.name}, row {start + row + 1:,}: the target {name} is {Y[row, place]}, and squares of "
-            "such numbers overflow; divide it by a power of 10"
-        )
+    for bad, fact in (
+        (~np.isfinite(Y), "; leave the row out, or write the number"),
+        (np.abs(Y) > LARGE, ", and squares of such numbers overflow; divide it by a power of 10"),
+    ):
+        if bad.any():
+            row, place = np.argwhere(bad)[0].tolist()
+            name = scalar_names([field.column for field in fields])[place]
+            raise DataError(
+                f"{fields[0].table.name}, row {start + row + 1:,}: the target {name} is {Y[row, place]}{fact}"
+            )
     return Y
 
 

@@ -100,7 +100,7 @@ class LBFGS:
             self._begin()
 
     def _give_up(self) -> None:
-        """A search that found nothing starts once more along the gradient, then there is nothing to find."""
+        """A search that found nothing starts once more without the pairs; had it none, there is nothing to find."""
         if not self._steps:
             self.stalled = True
             return
@@ -181,6 +181,7 @@ class _Search:
         self.trials = 0
 
     def accepts(self, value: float, slope: float) -> bool:
+        """Whether what `step` gave satisfies both conditions."""
         return math.isfinite(value) and self._decreases(value) and abs(slope) <= -FLATTER * self.slope
 
     def narrow(self, value: float, slope: float) -> bool:

@@ -28,7 +28,7 @@ def measured(data: Prepared, params: Sequence[Array], options: FitOptions, part:
     for rows in data.parts[part].blocks():
         scores = net.forward(rows.X.astype(params[0].dtype, copy=False), *params)[0]
         weight = rows.weight if data.weighted else None
-        if weight is not None and data.class_weights is not None:
+        if weight is not None and data.class_weights is not None:  # measured by the weights that were given
             weight = weight / data.class_weights[rows.y]
         metrics.add(scores, rows.y, weight)
     result = metrics.result()

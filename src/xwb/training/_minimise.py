@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..core import Array, DivergedError
+from ..core import Array, DivergedError, norm
 from ._certificate import Certificate, certify_all
 from ._curvature import Curvature
 from ._fit_options import FitOptions
@@ -40,23 +40,24 @@ class Minimiser:
         self._validate = True
 
     def train(self, heads: Mapping[int, Fitted], part: Part, *, validate: bool = True) -> Iterator[Event]:
-        """Train heads, given by their positions, that share loss and solver; they change as they are trained.
+        """Train heads that share loss and solver.
 
         Args:
+            heads: by their positions; they change as they are trained.
+            part: the rows to learn from.
             validate: measure on the validation rows; not where ``part`` holds them.
 
         Raises:
             DivergedError: a head that is alone has no finite loss; of several it is noted.
         """
         self._validate = validate and "validation" in self.data.parts
-        if not next(iter(heads.values())).convex:
-            yield from self._by_epochs(heads, part, alone=len(heads) == 1)
-            return
-        objective = self._objective(part, next(iter(heads.values())).options)
-        if next(iter(heads.values())).options.solver == "normal":
-            yield from self._solved(objective, heads)
+        first = next(iter(heads.values()))
+        if not first.convex:
+            yield from self._by_epochs(heads, part)
+        elif first.options.solver == "normal":
+            yield from self._by_equations(self._objective(part, first.options), heads)
         else:
-            yield from self._descents(objective, heads)
+            yield from self._by_lbfgs(self._objective(part, first.options), heads)
 
     def _objective(self, part: Part, options: FitOptions) -> Objective:
         assert options.loss is not None
@@ -64,21 +65,21 @@ class Minimiser:
 
     # -- linear heads with a smooth loss -----------------------------------------------------------------------------
 
-    def _descents(self, objective: Objective, heads: Mapping[int, Fitted]) -> Iterator[Event]:
+    def _by_lbfgs(self, objective: Objective, heads: Mapping[int, Fitted]) -> Iterator[Event]:
         """Several heads in one product, the most penalised first; the next begin where the last of these ended."""
         positions = sorted(heads, key=lambda h: -heads[h].options.l2)
-        curvature, before, together = Curvature(objective), np.zeros(objective.size), stacked(self.outputs)
+        curvature, before, together = Curvature(objective), np.zeros(objective.size), group_size(self.outputs)
         for first in range(0, len(positions), together):
             group = positions[first : first + together]
             starts = [_packed(heads[h].params, objective) if heads[h].params else before for h in group]
-            before = yield from self._descent(curvature, heads, group, starts)
+            before = yield from self._descend(curvature, heads, group, starts)
             if self.stop():
                 return
 
-    def _descent(
+    def _descend(
         self, curvature: Curvature, heads: Mapping[int, Fitted], group: Sequence[int], starts: Sequence[Array]
     ) -> Generator[Event, None, Array]:
-        """Gives where the last of the group ended."""
+        """Train the heads of one group; returns the point (D·K + K,) where the last of them ended."""
         objective, options = curvature.objective, heads[group[0]].options
         solvers = Heads(
             objective,
@@ -92,35 +93,35 @@ class Minimiser:
             h = group[progress.head]
             self.rows += objective.part.rows if progress.head == solvers.first else 0
             _take(heads[h], solvers, progress, objective)
-            yield self._event(h, heads[h], progress.evaluation)
+            yield self._evaluated(h, heads[h], progress.evaluation)
         return solvers.solvers[-1].x
 
-    def _solved(self, objective: Objective, heads: Mapping[int, Fitted]) -> Iterator[Event]:
+    def _by_equations(self, objective: Objective, heads: Mapping[int, Fitted]) -> Iterator[Event]:
         equations = NormalEquations(objective)
         self.rows += objective.part.rows
         solutions = [Head(equations.solve(fitted.options.l2), fitted.options.l2) for fitted in heads.values()]
         for (h, fitted), certificate in zip(heads.items(), certify_all(objective, solutions), strict=True):
-            _certified(fitted, certificate, objective)
+            _take_certificate(fitted, certificate, objective)
             self.rows += certificate.evaluations * objective.part.rows
             fitted.iterations, fitted.evaluations, fitted.stopped = 1, certificate.evaluations, "solved"
-            yield self._event(h, fitted, 1)
+            yield self._evaluated(h, fitted, 1)
             if self.stop():
                 return
 
     # -- mini-batches --------------------------------------------------------------------------------------------------
 
-    def _by_epochs(self, heads: Mapping[int, Fitted], part: Part, *, alone: bool) -> Iterator[Event]:
+    def _by_epochs(self, heads: Mapping[int, Fitted], part: Part) -> Iterator[Event]:
         for h, fitted in heads.items():
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # DivergedError says it, once
                     yield from self._epochs(h, fitted, part)
-                    self._value(fitted, part)
+                    self._evaluate(fitted, part)
             except DivergedError:
-                if alone:
+                if len(heads) == 1:
                     raise
                 fitted.stopped, fitted.params, fitted.validation = "diverged", [], None
                 fitted.objective = fitted.gradient_norm = fitted.gap = None
-                yield self._event(h, fitted, 0, epoch=True, objective=float("inf"))
+                yield self._event(h, fitted, 0, float("inf"), epoch=True)
             if self.stop():
                 return
 
@@ -129,8 +130,6 @@ class Minimiser:
         best: tuple[float, float] | None = None
         for epoch in Trainer(part, fitted.options, self.outputs).run(self.stop):
             self.rows += part.rows
-            if not all(np.isfinite(array).all() for array in epoch.params):
-                raise DivergedError(f"training diverged in epoch {epoch.number}: the parameters are no longer finite")
             found = measured(self.data, epoch.params, fitted.options, "validation") if self._validate else None
             key = order(found) if found else (float(epoch.number), 0.0)
             if best is None or key > best:
@@ -138,10 +137,14 @@ class Minimiser:
                 fitted.validation = found
             fitted.stopped = "epochs" if epoch.whole and epoch.number == fitted.options.epochs else ""
             value = epoch.loss + penalty(epoch.params, fitted.options)
-            yield self._event(h, fitted, epoch.number, epoch=True, objective=value, validation=score(found))
+            yield self._event(h, fitted, epoch.number, value, score(found), epoch=True)
 
-    def _value(self, fitted: Fitted, part: Part) -> None:
-        """The objective of what was kept, with its gradient where it is a linear head."""
+    def _evaluate(self, fitted: Fitted, part: Part) -> None:
+        """Note the objective of what was kept, and its gradient's norm where it is a linear head.
+
+        Raises:
+            DivergedError: it is not finite.
+        """
         options = fitted.options
         assert options.loss is not None
         if options.hidden:
@@ -151,66 +154,66 @@ class Minimiser:
         else:
             objective = self._objective(part, options)
             (found,) = objective.evaluate([Head(_packed(fitted.params, objective), options.l2)], np.float64)
-            fitted.objective, fitted.gradient_norm = found.value, float(np.linalg.norm(found.gradient))
+            fitted.objective, fitted.gradient_norm = found.value, norm(found.gradient)
             fitted.gap = objective.gap(found.gradient, options.l2) if options.penalise_bias else None
         if not np.isfinite(fitted.objective):
             raise DivergedError("training diverged: the loss is no longer finite; try a smaller --lr")
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
+    def _evaluated(self, h: int, fitted: Fitted, number: int) -> Event:
+        """An evaluation: what is known of the head, and now and then its validation, which is measured for it."""
+        assert fitted.objective is not None
+        event = self._event(h, fitted, number, fitted.objective)
+        event = event._replace(gradient_norm=fitted.gradient_norm, gap=fitted.gap)
+        if self._validate and (fitted.stopped or number & (number - 1) == 0):  # at 1, 2, 4, 8, …
+            fitted.validation = measured(self.data, fitted.params, fitted.options, "validation")
+            event = event._replace(validation=score(fitted.validation))
+        return event
+
     def _event(
         self,
         h: int,
         fitted: Fitted,
         number: int,
+        objective: float,
+        validation: float | None = None,
         *,
         epoch: bool = False,
-        objective: float | None = None,
-        validation: float | None = None,
     ) -> Event:
-        """An event of a head; of an evaluation it has what is known of the head, now and then its validation."""
-        seconds = time.perf_counter() - self.started
-        if epoch:
-            value = float("nan") if objective is None else objective
-            return Event(h, number, True, value, None, None, validation, seconds, self.rows, fitted.stopped)
-        assert fitted.objective is not None
-        if self._validate and (fitted.stopped or number & (number - 1) == 0):  # at 1, 2, 4, 8, …
-            fitted.validation = measured(self.data, fitted.params, fitted.options, "validation")
-            validation = score(fitted.validation)
         return Event(
-            h,
-            number,
-            False,
-            fitted.objective,
-            fitted.gradient_norm,
-            fitted.gap,
-            validation,
-            seconds,
-            self.rows,
-            fitted.stopped,
+            head=h,
+            number=number,
+            epoch=epoch,
+            objective=objective,
+            gradient_norm=None,
+            gap=None,
+            validation=validation,
+            seconds=time.perf_counter() - self.started,
+            rows=self.rows,
+            stopped=fitted.stopped,
         )
 
 
-def stacked(outputs: int) -> int:
-    """How many heads go together through the examples."""
+def group_size(outputs: int) -> int:
+    """How many heads of K = ``outputs`` go together through the examples."""
     return max(1, STACKED // max(1, outputs))
 
 
 def _take(fitted: Fitted, solvers: Heads, progress: Progress, objective: Objective) -> None:
-    """What is known of a head now; when it is solved, its certificate."""
+    """Note what is known of a head now; when it is solved, its certificate."""
     solver, solved = solvers.solvers[progress.head], solvers.solved.get(progress.head)
     if solved is None:
         fitted.params = _unpacked(solver.x, objective)
-        fitted.objective, fitted.gradient_norm = solver.value, float(np.linalg.norm(solver.gradient))
-        fitted.gap = objective.gap(solver.gradient, fitted.options.l2)
+        fitted.objective, fitted.gradient_norm, fitted.gap = progress.value, progress.gradient_norm, progress.gap
         fitted.evaluations, fitted.iterations = solver.evaluations, solver.iterations
     else:
-        _certified(fitted, solved.certificate, objective)
+        _take_certificate(fitted, solved.certificate, objective)
         fitted.evaluations = solved.evaluations + solved.certificate.evaluations
         fitted.iterations, fitted.stopped = solved.iterations, solved.stopped
 
 
-def _certified(fitted: Fitted, certificate: Certificate, objective: Objective) -> None:
+def _take_certificate(fitted: Fitted, certificate: Certificate, objective: Objective) -> None:
     fitted.params = _unpacked(certificate.head.point, objective)
     fitted.objective, fitted.gap = certificate.value, certificate.gap
     fitted.gradient_norm = certificate.gradient_norm

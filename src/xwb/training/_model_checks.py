@@ -9,19 +9,14 @@ import numpy as np
 
 from ..core import FLOATS, DataError, DtypeError, OptionError, ShapeError
 from ..layers import gelu, relu, sigmoid, tanh
+from ._objective import KINDS, LOSSES
 from ._roles import width
 
 if TYPE_CHECKING:
     from ._model import Model
 
 ACTIVATIONS = {"relu": relu, "tanh": tanh, "gelu": gelu, "sigmoid": sigmoid}
-TASKS = {
-    "softmax": "classification",
-    "squared_hinge": "classification",
-    "hinge": "classification",
-    "squared_error": "regression",
-}
-KINDS = ("weston_watkins", "crammer_singer")
+TASKS = {loss: "regression" if loss == "squared_error" else "classification" for loss in LOSSES}
 
 
 def check_words(model: Model) -> None:

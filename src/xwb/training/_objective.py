@@ -1,7 +1,7 @@
 """The objective of linear heads, mean loss + λ/2‖W‖², and its gradient, for many heads in one pass over the examples.
 
-Products are float32 where the loss is minimised and float64 where the result is certified; sums over examples are
-float64 in both. No more than one block's scores exist at a time.
+Products are float32 where the loss is minimised and float64 where the result is certified; what blocks of examples add
+up to is float64 in both. No more than one block's scores exist at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core import Array, OptionError, column_sums, dot, product
 from ..layers import multiclass_hinge, softmax_cross_entropy, squared_error
+from ._parts import cut
 from ._rows import Part, Rows
 
 LOSSES = ("softmax", "squared_hinge", "hinge", "squared_error")
@@ -73,6 +74,13 @@ class Objective:
         outputs: K, the classes or targets.
         kind: of the hinge, where it is one.
         penalise_bias: adds λ/2 ‖b‖².
+
+    Attributes:
+        size: D·K + K, the numbers of a point.
+        invariant: whether a number added to all scores of an example changes no loss.
+
+    Raises:
+        OptionError: as `head_loss`.
     """
 
     def __init__(
@@ -80,7 +88,7 @@ class Objective:
     ) -> None:
         self.part, self.name, self.kind, self.penalise_bias = part, loss, kind, penalise_bias
         self.loss = head_loss(loss, kind)
-        self.invariant = loss != "squared_error"  # a number added to all scores of an example changes nothing
+        self.invariant = loss != "squared_error"
         self.features, self.outputs = part.features, outputs
         self.size = self.features * outputs + outputs
 
@@ -90,7 +98,10 @@ class Objective:
         return point[:weights].reshape(self.features, self.outputs), point[weights:]
 
     def gap(self, gradient: Array, l2: float) -> float | None:
-        """``‖∇F‖² / 2λ`` over what is penalised, or None where that bounds nothing: λ = 0, or a loss with kinks."""
+        """``‖∇F‖² / 2λ`` over what is penalised, (D·K + K,); None where that says nothing.
+
+        Which is where λ = 0, and of the hinge, whose subgradients are not small at the optimum.
+        """
         if l2 <= 0 or self.name == "hinge":
             return None
         penalised = gradient if self.penalise_bias else self.unpacked(gradient)[0]
@@ -102,7 +113,7 @@ class Objective:
 
         Args:
             heads: H of them, whose W stand side by side in one D×HK matrix.
-            dtype: of the products.
+            dtype: of the products, float32 or float64.
         """
         D, K, H = self.features, self.outputs, len(heads)
         dW, db, losses = np.zeros((D, H * K)), np.zeros(H * K), np.zeros(H)
@@ -135,8 +146,7 @@ class Objective:
         """All examples with their scores and losses, some rows at a time; the arrays are lent until the next.
 
         Args:
-            heads: H of them, whose W stand side by side in one D×HK matrix.
-            dtype: of the products.
+            heads, dtype: as `evaluate` takes them.
         """
         D, K, H = self.features, self.outputs, len(heads)
         W, b = np.empty((D, H, K), dtype), np.empty((H, K), dtype)
@@ -160,6 +170,5 @@ class Objective:
             return
         for rows in self.part.blocks():
             for start in range(0, len(rows.X), COPIED):
-                piece = slice(start, start + COPIED)
-                weight = None if rows.weight is None else rows.weight[piece]
-                yield Rows(rows.X[piece].astype(dtype), rows.y[piece], weight)
+                piece = cut(rows, start, start + COPIED)
+                yield piece._replace(X=piece.X.astype(dtype))

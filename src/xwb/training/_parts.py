@@ -91,10 +91,10 @@ class StoredPart(ABC):
                 _gather(rows, places[at : at + take], cut(batch, have, have + take))
                 at, have = at + take, have + take
                 if have == size:
-                    yield given(batch)
+                    yield indexed(batch)
                     have = 0
         if have:
-            yield given(cut(batch, 0, have))
+            yield indexed(cut(batch, 0, have))
 
     def _shuffled(self, rng: Any) -> Iterator[tuple[Rows, Array]]:
         """Buffers of rows, and an order of each."""
@@ -121,7 +121,7 @@ class MemoryPart(StoredPart):
     def blocks(self) -> Iterator[Rows]:
         """Views of the arrays."""
         for start in range(0, self.rows, self.layout.block):
-            yield given(cut(self._examples, start, start + self.layout.block))
+            yield indexed(cut(self._examples, start, start + self.layout.block))
 
     def chunks(self) -> Array:
         """As `StoredPart.chunks`."""
@@ -152,7 +152,7 @@ class FilePart(StoredPart):
             stop = min(start + self.layout.block, self.rows)
             block = cut(buffer, 0, stop - start)
             self.read(start, stop, block)
-            yield given(block)
+            yield indexed(block)
 
     def chunks(self) -> Array:
         """As `StoredPart.chunks`."""
@@ -238,8 +238,8 @@ def weight_of(rows: Rows) -> float:
     return float(len(rows.X) if rows.weight is None else rows.weight.sum())
 
 
-def given(rows: Rows) -> Rows:
-    """As `Rows` has them: codes as indices."""
+def indexed(rows: Rows) -> Rows:
+    """As `Rows` has them: codes as platform integers, which index."""
     return rows._replace(y=rows.y.astype(np.intp)) if rows.y.ndim == 1 else rows
 
 

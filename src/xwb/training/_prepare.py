@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError
+from ..core import Array, DataError, OptionError, listed
 from ..data import Column
 from ._labels import check_labels, survey
 from ._parts import Layout
 from ._passes import Fingerprint, Reader, Recipe, Source, Sums, add_up, pack
-from ._roles import Roles, as_table, find_roles, listed, matched, matched_targets
+from ._roles import Roles, as_table, find_roles, matched, matched_targets
 from ._rows import Part
 from ._split import check_holdout, choose
 from ._storage import Storage

@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import Array, DataError, OptionError, unknown
+from ..core import Array, DataError, OptionError, listed, unknown
 from ..data import ArrayTable, Block, Column, FileTable, Table, open_table
-
-SHOWN = 8  # names in a message, unless they are what to type
 
 
 class Field(NamedTuple):
@@ -170,18 +168,12 @@ def scalar_names(columns: Sequence[Column]) -> list[str]:
     return names
 
 
-def listed(names: Sequence[Any], shown: int = SHOWN) -> str:
-    """``"a, b, c, … and 12 more"``."""
-    rest = len(names) - shown
-    text = ", ".join(map(str, names[:shown] if rest > 1 else names)) or "none"
-    return f"{text}, … and {rest} more" if rest > 1 else text
-
-
 def _is_path(one: Any) -> bool:
     return isinstance(one, str | os.PathLike)
 
 
 def _fields(table: Table, spec: Any, name: str, option: str) -> tuple[Field, ...]:
+    """The columns of ``table`` that ``spec`` names, or the one column of what it is: a file, or an array ``name``."""
     there = {column.name for column in table.columns}
     if isinstance(spec, str) and (spec in there or not spec.lower().endswith(".npy")):
         spec = [spec]

@@ -15,7 +15,7 @@ from ..layers import softmax
 
 
 class ScoreCurvature(NamedTuple):
-    """Of n examples and H heads."""
+    """The Hessians h, K×K each, of n examples and H heads."""
 
     diagonal: Array  # (n, H, K): d
     pairs: Sequence[tuple[Array, Array]]  # each (n, H, K): u and v
@@ -25,7 +25,7 @@ class ScoreCurvature(NamedTuple):
         """At the scores Z (n, H, K) of examples with the classes y (n,), or targets; of hinges where no margin is 0.
 
         Args:
-            loss: a name of `LOSSES`.
+            loss: ``"softmax"``, ``"squared_error"`` or ``"squared_hinge"``.
             kind: of the hinge, where it is one.
         """
         if loss == "softmax":
@@ -55,8 +55,8 @@ class ScoreCurvature(NamedTuple):
         """``Σ_n w_n A_nᵀ h_n A_n``, (H, mK, mK) float64, where ``A_n = [diag(a_n1) … diag(a_nm)]`` of each head.
 
         Args:
-            weight: (n,)
-            factors: m arrays a (n, H, K).
+            weight: (n,).
+            factors: m arrays a, each (n, H, K).
         """
         (_, H, K), m = self.diagonal.shape, len(factors)
         w, each = weight.astype(self.diagonal.dtype)[:, None, None], np.arange(K)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ._curvature import MOST_FEATURES, MOST_OUTPUTS, PER_OUTPUT, SHARE
 from ._fit_options import FitOptions, all_decided
-from ._minimise import stacked
+from ._heads import PAIRS
+from ._minimise import group_size
 from ._objective import COPIED
 from ._parts import BUFFER, Layout
 
 LIBRARIES = 50 * 2**20  # SciPy, the threads of BLAS and what malloc keeps: as measured
-VECTORS = 2 * 10 + 8  # float64 vectors that L-BFGS keeps: pairs, points, gradients, directions
+VECTORS = 2 * PAIRS + 8  # float64 vectors that L-BFGS keeps: pairs, points, gradients, directions
 SCORES = 4  # arrays of a block's scores that the losses have at a time
 CURVED = 12  # and where their curvature is computed
 
@@ -17,20 +18,25 @@ CURVED = 12  # and where their curvature is computed
 def working_set(options: FitOptions, task: str, rows: int, features: int, outputs: int) -> int:
     """Bytes at most, beside the examples and what the process has already.
 
+    Args:
+        task: "classification" or "regression".
+        rows: of the largest part.
+        features, outputs: D, and K classes or targets.
+
     Raises:
         OptionError: options that do not fit the task.
     """
     heads = [head for head, _ in all_decided(options, task, features, outputs)]
     kept = 8 * len(heads) * _parameters(features, (*options.hidden, outputs))
     block = min(rows, Layout(features, None if task == "classification" else outputs, False).block)
-    return LIBRARIES + kept + max(_of(head, heads, features, outputs, block, rows) for head in heads)
+    return LIBRARIES + kept + max(_training(head, heads, features, outputs, block, rows) for head in heads)
 
 
-def _of(head: FitOptions, heads: list[FitOptions], D: int, K: int, n: int, rows: int) -> int:
-    """While one head is trained, or with it those that share its passes."""
+def _training(head: FitOptions, heads: list[FitOptions], D: int, K: int, n: int, rows: int) -> int:
+    """While one head is trained, or with it those that share its passes, on blocks of n rows."""
     alike = sum((one.loss, one.solver) == (head.loss, head.solver) for one in heads)
     if head.solver == "lbfgs":
-        H = min(alike, stacked(K))
+        H = min(alike, group_size(K))
         state = VECTORS * 8 * H * (D * K + K) + _curvature(D, K, H, n, rows)
         return state + H * (20 * D * K + SCORES * 4 * n * K) + _certificate(D, H * K, K, n)
     if head.solver == "normal":
@@ -42,13 +48,13 @@ def _of(head: FitOptions, heads: list[FitOptions], D: int, K: int, n: int, rows:
 
 
 def _certificate(D: int, columns: int, K: int, n: int) -> int:
-    """In float64, of heads with so many columns together."""
+    """In float64, of heads of K outputs with so many columns together."""
     pieces = min(n, COPIED)
     return 8 * pieces * D + CURVED * 8 * pieces * columns + 40 * D * columns + 32 * K * columns
 
 
 def _curvature(D: int, K: int, H: int, n: int, rows: int) -> int:
-    """The guess at the curvature of H heads, and what it takes to find it."""
+    """The guesses at the curvature of H heads, and what it takes to find them."""
     moments = 8 * (4 * D * D if D <= MOST_FEATURES else 2 * D) + 8 * n * D
     sample = n * min(1.0, max(1 / SHARE, PER_OUTPUT * K / rows))
     own = 4 * 8 * (2 * K) ** 2 if K <= MOST_OUTPUTS else 0
