@@ -17,6 +17,9 @@ from xwb import DataError, DivergedError, OptionError, RunError
 from xwb.runs import Run, _store
 from xwb.training import Fit, FitOptions, Model, _minimise, fit, prepare, working_set
 from xwb.training._fit_record import described, described_all
+from xwb.training._fitted import Fitted
+from xwb.training._minimise import Minimiser
+from xwb.training._objective import Objective
 
 RNG = np.random.default_rng(0)
 N, D, K = 300, 5, 3
@@ -239,6 +242,18 @@ def test_many_columns_go_in_groups(tmp_path, monkeypatch):
     assert max(first[0], first[1]) < 0.9 * np.log(3)
 
 
+def test_rows_are_those_of_all_passes(tmp_path, monkeypatch):
+    """Also of passes whose first head then waits, and of certificates."""
+    passes, pieces = [], Objective.pieces
+    monkeypatch.setattr(Objective, "pieces", lambda self, *args: passes.append(1) or pieces(self, *args))
+    with prepare(X, Y, holdout=0.2) as data:
+        minimiser = Minimiser(data, 3)
+        heads = {h: Fitted(FitOptions(loss="softmax", solver="lbfgs", l2=l2)) for h, l2 in enumerate((1e-4, 1e-2, 1.0))}
+        for event in minimiser.train(heads, data.parts["train"]):
+            last = event
+        assert last.rows == len(passes) * data.parts["train"].rows
+
+
 def test_a_grid(tmp_path):
     run = fit(
         X, Y, out=tmp_path / "run", sweep={"loss": ["softmax", "hinge"], "lr": [0.01, 0.1]}, epochs=2, solver="adam"
@@ -329,9 +344,7 @@ def test_a_refit_that_is_stopped_leaves_the_chosen_head(tmp_path):
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_keyboard_interrupt(tmp_path, monkeypatch, times):
     """Before anything is reached nothing is left; later, what was reached."""
-    from xwb.training import _objective
-
-    whole, calls = _objective.Objective.evaluate, []
+    whole, calls = Objective.evaluate, []
 
     def interrupted(*args):
         calls.append(1)
@@ -339,7 +352,7 @@ def test_a_keyboard_interrupt(tmp_path, monkeypatch, times):
             raise KeyboardInterrupt
         return whole(*args)
 
-    monkeypatch.setattr(_objective.Objective, "evaluate", interrupted)
+    monkeypatch.setattr(Objective, "evaluate", interrupted)
     with prepare(X, Y) as data, pytest.raises(KeyboardInterrupt):
         events(data, tmp_path / "run")
     assert tree(tmp_path) == ([] if times == 1 else ["run", *(f"run/{name}" for name in WHOLE)])

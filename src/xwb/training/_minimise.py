@@ -89,9 +89,10 @@ class Minimiser:
             limit=options.max_evaluations,
             curvature=curvature,
         )
+        rows = self.rows
         for progress in solvers.run(self.stop):
             h = group[progress.head]
-            self.rows += objective.part.rows if progress.head == solvers.first else 0
+            self.rows = rows + solvers.passes * objective.part.rows
             _take(heads[h], solvers, progress, objective)
             yield self._evaluated(h, heads[h], progress.evaluation)
         return solvers.solvers[-1].x
@@ -100,9 +101,10 @@ class Minimiser:
         equations = NormalEquations(objective)
         self.rows += objective.part.rows
         solutions = [Head(equations.solve(fitted.options.l2), fitted.options.l2) for fitted in heads.values()]
-        for (h, fitted), certificate in zip(heads.items(), certify_all(objective, solutions), strict=True):
+        certificates = certify_all(objective, solutions)
+        self.rows += max(certificate.evaluations for certificate in certificates) * objective.part.rows
+        for (h, fitted), certificate in zip(heads.items(), certificates, strict=True):
             _take_certificate(fitted, certificate, objective)
-            self.rows += certificate.evaluations * objective.part.rows
             fitted.iterations, fitted.evaluations, fitted.stopped = 1, certificate.evaluations, "solved"
             yield self._evaluated(h, fitted, 1)
             if self.stop():
