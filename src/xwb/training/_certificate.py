@@ -18,7 +18,7 @@ from ._objective import Evaluated, Head, Objective
 from ._score_curvature import ScoreCurvature
 
 PASSES = 30  # over the examples; all but the last minimise the bias
-FLAT = 1e-10  # the norm of the bias's gradient that counts as none, of what one example adds to it
+FLAT = 1e-10  # the norm of the bias's gradient that counts as none, of what the examples add to it
 SMALL = 1e-4  # a step of the bias after which Newton's method has arrived
 FARTHEST = 5.0  # that a bias of the softmax moves in a pass
 
@@ -100,7 +100,7 @@ class _Bias:
         self.head, self.found = self.trial, self.found._replace(value=value)
         if not np.isfinite(value + norm(slope)) or not np.isfinite(bend).all():
             self.done = True
-        elif norm(slope) < self._flat:
+        elif norm(slope) <= self._flat:
             self.arrived = True
         else:
             self._go(self._newton(slope, bend))
@@ -109,7 +109,7 @@ class _Bias:
         """What the objective and its whole gradient are at `trial`."""
         self.passes += 1
         self.head, self.found = self.trial, found
-        self.minimised = self.objective.penalise_bias or norm(self.objective.unpacked(found.gradient)[1]) < self._flat
+        self.minimised = self.objective.penalise_bias or norm(self.objective.unpacked(found.gradient)[1]) <= self._flat
         self.done = self.minimised or self._last or not np.isfinite(norm(found.gradient) + found.value)
         self.arrived, self._move = False, None
 
@@ -121,7 +121,9 @@ class _Bias:
 
     @property
     def _flat(self) -> float:
-        return FLAT * max(1.0, math.sqrt(self.found.value))
+        """A gradient is about as large as the loss, where that is small, and of squares as its root."""
+        value = self.found.value
+        return FLAT * (min(1.0, value) if self.objective.name == "softmax" else math.sqrt(value))
 
     def _newton(self, slope: Array, bend: Array) -> Array:
         step: Array = np.linalg.lstsq(bend, slope)[0]
