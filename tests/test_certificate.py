@@ -164,6 +164,28 @@ def test_no_bound_is_below_what_float64_tells_apart():
     assert found.gap == 2.0**-52 * found.value
 
 
+def test_targets_of_any_scale_are_bounded():
+    """Their mean is all there is to learn, and the gradient of 1e-10 that says so is none of a target near 1."""
+    (rows,) = numbers().blocks()
+    for scale in (1e-11, 1e-100):
+        objective = Objective(part_of(rows.X, scale * (4 + 1e-3 * rows.y)), "squared_error", 3)
+        found = certify(objective, Head(np.zeros(objective.size), 1.0))
+        assert found.value < 1e-3 * scale**2
+        assert found.gap is not None
+
+
+def test_classes_far_apart_have_a_bias_too():
+    """All losses are far below 1e-10, and the bias is where a third of them comes from."""
+    X, y = np.array([[-1.0], [1.0], [1.1]]), np.array([0, 1, 1])
+    for loss, value in (("softmax", 28.0), ("squared_hinge", 0.499999)):
+        objective = Objective(part_of(X, y), loss, 2)
+        point = np.array([-value / 2, value / 2, -1e-7, 1e-7])
+        found = certify(objective, Head(point, 1e-15))
+        least = certify(objective, found.head).value
+        assert objective.evaluate([Head(point, 1e-15)], np.float64)[0].value > least
+        assert found.gap is None or found.value <= least * (1 + 1e-9)
+
+
 def test_no_bound_without_a_penalty_or_with_kinks():
     part = classes()
     for loss, l2 in (("softmax", 0.0), ("squared_hinge", 0.0), ("hinge", 1e-2), ("hinge", 0.0)):

@@ -106,11 +106,11 @@ def test_missing_values(made, monkeypatch, statistics):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pa.array([True, False, False, None]), r"a\.parquet, row 3, column c: a boolean is missing"),
-        (pa.array([[1, 2], [1, 2], None, [1, 2]]), r"row 2, column c: a list is missing"),
-        (pa.array([[1, 2], [1, 2], None, [1, 2]], pa.list_(pa.int32(), 2)), r"row 2, column c: a list is missing"),
-        (pa.array([[1, 2], [1, 2], [1], [1, 2, 3]]), r"row 2, column c: it has 1 numbers, and the first row has 2"),
-        (pa.array([[], [1]]), r"row 1, column c: it has 1 numbers, and the first row has 0"),
+        (pa.array([True, False, False, None]), r"a\.parquet, row 4, column c: a boolean is missing"),
+        (pa.array([[1, 2], [1, 2], None, [1, 2]]), r"row 3, column c: a list is missing"),
+        (pa.array([[1, 2], [1, 2], None, [1, 2]], pa.list_(pa.int32(), 2)), r"row 3, column c: a list is missing"),
+        (pa.array([[1, 2], [1, 2], [1], [1, 2, 3]]), r"row 3, column c: it has 1 numbers, and the first row has 2"),
+        (pa.array([[], [1]]), r"row 2, column c: it has 1 numbers, and the first row has 0"),
     ],
 )
 def test_rows_that_cannot_be(made, monkeypatch, column, message):

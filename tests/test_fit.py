@@ -511,6 +511,8 @@ def test_the_working_set_grows_with_what_is_trained():
     assert of(3000, 1, "regression") > 4 * 8 * 3000**2  # D×D matrices
     assert of(100, 10, hidden=(5000,)) > of(100, 10, hidden=(50,))
     assert of(5000, 200) - of(5000, 100) > 28 * 8 * 5000 * 100  # what L-BFGS keeps
+    assert of(100, 2, loss="squared_hinge") - of(100, 2) > 170 * 8 * 200  # more pairs, while heads are small
+    assert of(100, 2, loss="squared_hinge", max_evaluations=10) == of(100, 2, max_evaluations=10)
     assert of(100, 10, hidden=(5000, 5000)) - of(100, 10, hidden=(10_000,)) > 5 * 4 * 5000**2  # and what Adam does
     assert working_set(FitOptions(hidden=(4,), batch=10**9), "classification", 100, 10, 3) < 10**8
     with pytest.raises(OptionError):

@@ -142,7 +142,8 @@ class ParquetTable(FileTable):
             self._check_lists(array, name, width, row)
             size, array = len(array), array.flatten()
         elif types.is_boolean(array.type) and array.null_count:
-            raise DataError(f"{self.name}, row {row + _first(array.is_null())}, column {name}: a boolean is missing")
+            missing = row + _first(array.is_null()) + 1
+            raise DataError(f"{self.name}, row {missing:,}, column {name}: a boolean is missing")
         found: Array = array.to_numpy(zero_copy_only=False)
         if as_float:
             found = found.astype(np.float64)
@@ -151,11 +152,11 @@ class ParquetTable(FileTable):
     def _check_lists(self, array: Any, name: str, width: int, row: int) -> None:
         lengths = array.value_lengths().to_numpy(zero_copy_only=False) if array.null_count == 0 else None
         if lengths is None:
-            raise DataError(f"{self.name}, row {row + _first(array.is_null())}, column {name}: a list is missing")
+            raise DataError(f"{self.name}, row {row + _first(array.is_null()) + 1:,}, column {name}: a list is missing")
         wrong = np.flatnonzero(lengths != width)
         if len(wrong):
             raise DataError(
-                f"{self.name}, row {row + wrong[0]}, column {name}: it has {lengths[wrong[0]]} numbers, "
+                f"{self.name}, row {row + wrong[0] + 1:,}, column {name}: it has {lengths[wrong[0]]} numbers, "
                 f"and the first row has {width}"
             )
 

@@ -18,7 +18,7 @@ from ._objective import Evaluated, Head, Objective
 from ._score_curvature import ScoreCurvature
 
 PASSES = 30  # over the examples at most; the last is for the whole gradient
-FLAT = 1e-10  # the norm of the bias's gradient that counts as none, of what one example adds to it
+FLAT = 1e-10  # the norm of the bias's gradient that counts as none, of what the examples add to it
 SMALL = 1e-4  # a step of the bias after which Newton's method has arrived
 ROUNDING = 2.0**-52  # of the value: nearer to the optimum than that nothing is known
 FARTHEST = 5.0  # that a bias of the softmax moves in a pass
@@ -101,7 +101,7 @@ class _BiasSearch:
         self.head, self.found = self.trial, self.found._replace(value=value)
         if not np.isfinite(value + norm(gradient)) or not np.isfinite(hessian).all():
             self.done = True
-        elif norm(gradient) < self._flat:
+        elif norm(gradient) <= self._flat:
             self.arrived = True
         else:
             self._go(self._newton(gradient, hessian))
@@ -110,7 +110,7 @@ class _BiasSearch:
         """What the objective and its whole gradient are at `trial`."""
         self.passes += 1
         self.head, self.found = self.trial, found
-        self.minimised = self.objective.penalise_bias or norm(self.objective.unpacked(found.gradient)[1]) < self._flat
+        self.minimised = self.objective.penalise_bias or norm(self.objective.unpacked(found.gradient)[1]) <= self._flat
         self.done = self.minimised or self._last or not np.isfinite(norm(found.gradient) + found.value)
         self.arrived, self._step = False, None
 
@@ -125,7 +125,9 @@ class _BiasSearch:
 
     @property
     def _flat(self) -> float:
-        return FLAT * max(1.0, math.sqrt(self.found.value))  # the gradient of a square is as its root
+        """A gradient is about as large as the loss, where that is small, and of squares as its root."""
+        value = self.found.value
+        return FLAT * (min(1.0, value) if self.objective.name == "softmax" else math.sqrt(value))
 
     def _newton(self, gradient: Array, hessian: Array) -> Array:
         """The step to subtract, (K,)."""

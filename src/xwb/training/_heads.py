@@ -79,9 +79,7 @@ class Heads:
         self.curvature = curvature or Curvature(objective)
         self.objective, self.l2, self.tolerance, self.limit = objective, list(l2), tolerance, limit
         starts = starts or [np.zeros(objective.size) for _ in l2]
-        pairs = PAIRS
-        if objective.name == "squared_hinge":
-            pairs = min(PAIRS_OF_HINGE, max(PAIRS, PAIRED // objective.size))
+        pairs = pairs_kept(objective.name, objective.size)
         self.solvers = [LBFGS(start, pairs=pairs, noise=NOISE) for start in starts]
         self.solved: dict[int, Solved] = {}
         self.passes = 0
@@ -154,3 +152,8 @@ class Heads:
         if l2 == 0 and steepness <= FLAT * self.tolerance * self._steepest[h]:
             return "flat"
         return "limit" if solver.evaluations >= self.limit else ""
+
+
+def pairs_kept(loss: str, size: int) -> int:
+    """How many pairs describe the curvature of a head with so many parameters."""
+    return min(PAIRS_OF_HINGE, max(PAIRS, PAIRED // size)) if loss == "squared_hinge" else PAIRS

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ._curvature import MOST_FEATURES, MOST_OUTPUTS, PER_OUTPUT, SHARE
 from ._fit_options import FitOptions, all_decided
-from ._heads import PAIRS
+from ._heads import pairs_kept
 from ._minimise import group_size
 from ._objective import COPIED
 from ._parts import BUFFER, Layout
 
 LIBRARIES = 50 * 2**20  # SciPy, the threads of BLAS and what malloc keeps: as measured
-VECTORS = 2 * PAIRS + 8  # float64 vectors that L-BFGS keeps: pairs, points, gradients, directions
+VECTORS = 8  # float64 vectors that L-BFGS keeps beside its pairs: points, gradients, directions
 SCORES = 4  # arrays of a block's scores that the losses have at a time
 CURVED = 12  # and where their curvature is computed
 
@@ -37,7 +37,9 @@ def _training(head: FitOptions, heads: list[FitOptions], D: int, K: int, n: int,
     alike = sum((one.loss, one.solver) == (head.loss, head.solver) for one in heads)
     if head.solver == "lbfgs":
         H = min(alike, group_size(K))
-        state = VECTORS * 8 * H * (D * K + K) + _curvature(D, K, H, n, rows)
+        size = D * K + K
+        vectors = 2 * min(pairs_kept(str(head.loss), size), head.max_evaluations) + VECTORS
+        state = vectors * 8 * H * size + _curvature(D, K, H, n, rows)
         return state + H * (20 * D * K + SCORES * 4 * n * K) + _certificate(D, H * K, K, n)
     if head.solver == "normal":
         return max(6 * 8 * D * D + 24 * n * D + 40 * D * K, _certificate(D, alike * K, K, n))
