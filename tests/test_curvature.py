@@ -126,6 +126,28 @@ def test_many_features_are_taken_one_by_one(rows, features):
     np.testing.assert_allclose(found, W / (0.25 * (X**2).mean(0)[:, None] + 0.3 + 0.25 * DAMPING), rtol=1e-5)
 
 
+def test_a_feature_that_few_rows_have_is_not_lost_in_the_sample(monkeypatch):
+    """It is uncorrelated with the others, so its place in the inverse is its own."""
+    monkeypatch.setattr(_curvature, "MOST", 10)
+    X = np.random.default_rng(0).standard_normal((4000, 5))
+    X[:, 4] = 0
+    X[[100, 2000, 3999]] = [0, 0, 0, 0, 30]
+    objective = Objective(part_of(X, np.zeros((4000, 1))), "squared_error", 1)
+    inverse = Curvature(objective).inverses([Head(np.zeros(objective.size), 1e-3)])[0]
+    unit = np.eye(objective.size)[4]
+    np.testing.assert_allclose(inverse(unit)[4], 1 / (2 * 3 * 900 / 4000 + 1e-3 + 2 * DAMPING), rtol=SINGLE)
+
+
+def test_rows_that_alternate_are_both_in_the_sample(monkeypatch):
+    """Half of the rows violate no margin, and have no curvature."""
+    monkeypatch.setattr(_curvature, "PER_OUTPUT", 1)
+    X = np.where(np.arange(4000) % 2 == 0, -3.0, 0.0)[:, None]
+    objective = Objective(part_of(X, np.zeros(4000, int)), "squared_hinge", 2)
+    inverse = Curvature(objective).inverses([Head(np.array([-1.0, 0.0, 0, 0]), 1e-3)])[0]
+    along = np.array([0.0, 0.0, 1.0, -1.0])  # the biases apart: h = 2 (1 −1; −1 1) where a margin is violated
+    assert inverse(along) @ along / 2 == pytest.approx(1 / (4 / 2), rel=0.3)
+
+
 def test_many_classes_keep_to_their_means(monkeypatch):
     monkeypatch.setattr(_curvature, "MOST_OUTPUTS", 3)
     part = classes()

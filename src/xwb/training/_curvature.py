@@ -53,30 +53,40 @@ class Curvature:
 
     def _decomposed(self) -> tuple[Array, Array | None]:
         """The eigenvalues (D,) of S and its eigenvectors (D, D), or its diagonal and None."""
-        o = self.objective
-        D, rows = o.features, o.part.rows
-        whole = D <= MOST_FEATURES and DEARER * rows * o.outputs >= D * D
-        two_evaluations = 4 * rows * o.outputs // max(D, 1)  # rows whose moments take as long
-        wanted = min(max(two_evaluations, FEWEST * D), MOST * D)
-        moments = self._second_moments(wanted, whole, np.float32)
+        D, work = self.objective.features, DEARER * self.objective.part.rows * self.objective.outputs
+        whole = D <= MOST_FEATURES and work >= D * D
+        wanted = min(max(2 * work // max(D, 1), FEWEST * D), MOST * D) if whole else 0
+        moments = self._second_moments(wanted, np.float32)
         if not np.isfinite(moments).all():  # features beyond 1e19: their squares are beyond float32
-            moments = self._second_moments(wanted, whole, np.float64)
+            moments = self._second_moments(wanted, np.float64)
         if not whole or not np.isfinite(moments).all():
-            return (moments if moments.ndim == 1 else np.diag(moments)), None
+            return moments.diagonal() if whole else moments, None
         values, vectors = symmetric_eigen(moments)
         return np.maximum(values, 0.0), vectors
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is not used
-    def _second_moments(self, wanted: int, whole: bool, dtype: Any) -> Array:
-        """S (D, D) in float64, or its diagonal."""
+    def _second_moments(self, wanted: int, dtype: Any) -> Array:
+        """S (D, D) in float64 from about ``wanted`` rows, but its diagonal from all; of no rows the diagonal alone.
+
+        A feature that few rows have is next to nothing in a sample, and the guess would be far too flat along it.
+        """
         D = self.objective.features
-        total, of_block = np.zeros((D, D) if whole else D), np.empty((D, D) if whole else 0, dtype)
-        weights = 0.0
-        for X, _, weight in self._sample(wanted):
+        diagonal, total = np.zeros(D), np.zeros((D, D) if wanted else 0)
+        of_sample = np.empty(total.shape, dtype)
+        for X, _, weight, chosen in self._blocks(wanted):
             X = X.astype(dtype) * np.sqrt(weight).astype(dtype)[:, None]
-            weights += float(weight.sum())
-            total += product(X.T, X, of_block) if whole else np.einsum("nd,nd->d", X, X)
-        return total / weights if weights else total
+            diagonal += np.einsum("nd,nd->d", X, X)
+            if wanted:
+                total += product(X[chosen].T, X[chosen], of_sample)
+        diagonal /= self.objective.part.weight
+        if not wanted:
+            return diagonal
+        sampled = total.diagonal()
+        scale = np.sqrt(np.divide(diagonal, sampled, out=np.zeros(D), where=sampled > 0))
+        total *= scale
+        total *= scale[:, None]
+        np.fill_diagonal(total, diagonal)
+        return total
 
     @np.errstate(over="ignore", invalid="ignore")
     def _along_heads(self, heads: Sequence[Head]) -> list[tuple[Array, Array | None]]:
@@ -88,9 +98,10 @@ class Curvature:
         whole = K <= MOST_OUTPUTS
         means, hessians = np.zeros((H, K)), np.zeros((H, 2 * K, 2 * K) if whole else H)
         weights = 0.0
-        for X, y, weight in self._sample(max(o.part.rows // SHARE, PER_OUTPUT * K)):
+        for X, y, weight, chosen in self._blocks(max(o.part.rows // SHARE, PER_OUTPUT * K)):
+            y, weight = y[chosen], weight[chosen]
             weights += float(weight.sum())
-            XW = product(X, W)
+            XW = product(X[chosen], W)
             A, Z = XW.reshape(-1, H, K), (XW + b).reshape(-1, H, K)  # A: how the scores move along each w_k
             curvature = ScoreCurvature.of(o.name, o.kind, Z, y)
             means += curvature.means(weight)
@@ -99,15 +110,13 @@ class Curvature:
         scale = 1.0 / weights if weights else 0.0
         return [(means[h] * scale, hessians[h] * scale if whole else None) for h in range(H)]
 
-    def _sample(self, wanted: int) -> Iterator[tuple[Array, Array, Array]]:
-        """X (n, D), targets and weights (n,) of about ``wanted`` rows, evenly spaced, block by block."""
-        every, first = max(1, self.objective.part.rows // max(wanted, 1)), 0
+    def _blocks(self, wanted: int) -> Iterator[tuple[Array, Array, Array, Any]]:
+        """X (n, D), targets and weights (n,) of each block, and which rows are among about ``wanted`` at random."""
+        rng, share = np.random.default_rng(0), wanted / max(self.objective.part.rows, 1)
         for rows in self.objective.part.blocks():
-            chosen = slice(first, None, every)
-            first = (first - len(rows.X)) % every
-            X = np.ascontiguousarray(rows.X[chosen])
-            if len(X):
-                yield X, rows.y[chosen], np.ones(len(X)) if rows.weight is None else rows.weight[chosen]
+            n = len(rows.X)
+            weight = np.ones(n) if rows.weight is None else rows.weight
+            yield rows.X, rows.y, weight, slice(None) if share >= 1 else rng.random(n) < share
 
 
 class _Inverse:
