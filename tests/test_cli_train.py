@@ -48,6 +48,7 @@ def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     np.save(folder / "X.npy", X)
     np.save(folder / "codes.npy", CODES)
+    np.save(folder / "other.npy", CODES[::-1])
     np.save(folder / "animals.npy", ANIMALS)
     np.savez(folder / "both.npz", X=X, code=CODES)
     save_file({"X": X, "code": CODES}, folder / "both.safetensors")
@@ -527,3 +528,25 @@ def test_the_page_of_a_network(here):
     assert "A 4–4–3 relu network, trained with softmax cross-entropy on 120 rows of 150" in page
     assert "after the last epoch" in page
     assert "evaluations</dt>" not in page
+
+
+# What evaluate knows of the run.
+
+SEEN = "note           these are the rows it was trained on: expect less of new ones"
+
+
+@pytest.mark.parametrize(
+    ("job", "same", "new"),
+    [
+        ("a.csv --target animal --test test.csv", "a.csv", "test.csv"),
+        ("X.npy --target codes.npy", "both.npz --target code", "X.npy --target other.npy"),
+        ("price.csv --target price", "prices.csv", "prices.csv --target size"),
+    ],
+)
+def test_evaluate_knows_the_rows_that_the_model_was_trained_on(here, capsys, job, same, new):
+    assert main(["train", *job.split(), "--out", str(here), "--quiet"]) == 0
+    for call, seen in ((same, True), (new, False)):
+        assert main(["evaluate", str(here), *call.split()]) == 0
+        assert (SEEN in capsys.readouterr().out.splitlines()) == seen
+        assert main(["evaluate", str(here), *call.split(), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["trained_on"] == seen

@@ -47,6 +47,8 @@ def evaluate(run: Path, files: tuple[Path, ...], target: str | None, weights: st
     if as_json:
         say(json.dumps(result, indent=2))
     else:
+        if result["trained_on"]:
+            say("note           these are the rows it was trained on: expect less of new ones\n")
         say("\n".join(metric_lines(result, [str(one) for one in model.classes or model.targets])))
 
 

@@ -180,7 +180,7 @@ class Fit:
             targets=data.targets if data.task == "regression" else (),
             activation=options.activation,
             kind=options.kind,
-            fingerprint=data.fingerprint,
+            fingerprint=data.own_fingerprint,
             dtypes=data.dtypes,
         )
 
