@@ -23,7 +23,7 @@ from test_cli import XWB, on_terminal, one_line, tree, wait_for
 from xwb import RunError
 from xwb.cli import main
 from xwb.runs import Run
-from xwb.training import FitOptions, Model
+from xwb.training import FitOptions, Model, fit
 
 RNG = np.random.default_rng(0)
 N, D = 150, 4
@@ -550,3 +550,32 @@ def test_evaluate_knows_the_rows_that_the_model_was_trained_on(here, capsys, job
         assert (SEEN in capsys.readouterr().out.splitlines()) == seen
         assert main(["evaluate", str(here), *call.split(), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["trained_on"] == seen
+
+
+def test_evaluate_weighs_rows_as_training_did(here, capsys):
+    call = "all.csv --target animal --features x0,x1,x2,x3 --weights w --test all.csv"
+    assert main(["train", *call.split(), "--out", str(here), "--quiet"]) == 0
+    accuracy = record_of(here)["metrics"]["test"]["accuracy"]
+    found, said = {}, {}
+    for words in ("all.csv", "all.csv --weights who", "a.csv"):
+        assert main(["evaluate", str(here), *words.split()]) == 0
+        said[words] = capsys.readouterr().out
+        assert main(["evaluate", str(here), *words.split(), "--json"]) == 0
+        found[words] = json.loads(capsys.readouterr().out)
+    assert {words: one["weights"] for words, one in found.items()} == {
+        "all.csv": "w",
+        "all.csv --weights who": "who",
+        "a.csv": None,
+    }
+    assert found["all.csv"]["accuracy"] == pytest.approx(accuracy, rel=1e-12)
+    assert found["a.csv"]["accuracy"] != pytest.approx(accuracy, rel=1e-12)
+    assert "note           rows weigh what the column w says, as in training; --weights COLUMN" in said["all.csv"]
+    assert "note           rows count 1 each: a.csv lacks the weights of training, w; --weights COLUMN" in said["a.csv"]
+    assert "as in training" not in said["all.csv --weights who"]
+
+
+def test_evaluate_of_a_run_from_python_knows_its_weights(here, capsys):
+    for weights, said in (("w", "rows weigh what the column w says"), (CODES + 1.0, "of training, array (150,);")):
+        fit("all.csv", "animal", features=list(FEATURES), weights=weights, out=here)
+        assert main(["evaluate", str(here), "all.csv"]) == 0
+        assert said in capsys.readouterr().out

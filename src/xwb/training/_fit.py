@@ -256,7 +256,13 @@ def fit(
     given |= {"holdout": holdout, "standardise": standardise, "class_weight": class_weight}
     given |= {"memory": memory, "scratch": scratch, "seed": options.seed, "working": partial(working_set, options)}
     more = {
-        "options": {"target": described(target), "holdout": holdout, "standardise": standardise, "memory": memory},
+        "options": {
+            "target": described(target),
+            "weights": described(weights),
+            "holdout": holdout,
+            "standardise": standardise,
+            "memory": memory,
+        },
         "data": {"source": described_all(source)},
     }
     with prepare(source, target, **given) as data:
