@@ -155,6 +155,8 @@ JOBS = {  # how the fit ends, and what it says among the rest
     "price.csv --target price --solver lbfgs": ("gap", r"solver         lbfgs, as asked"),
     "price.csv --target price --l2 0": ("solved", r"no bound on the distance to the optimum, since λ is 0"),
     "all.csv --target animal --weights w --groups who": ("gap", r"train 120, validation 30 rows; 4 features, 3 class"),
+    "all.csv --target animal --weights w --features x0": ("gap", r"\nweights +each row counts by its weight, and supp"),
+    "all.csv --target w --weights who --features x0": ("solved", r"\nweights +each row counts by its weight\n"),
     "all.csv --target animal --features x0,x2 --class-weight balanced": ("gap", r"2 features"),
     "a.csv --target animal --test test.csv --holdout 0": ("gap", r"train 150, test 30 rows(.|\n)*\ntest\nrows +30\n"),
     "X.npy --target codes.npy --test X.npy --test-target codes.npy": ("gap", r"\n\nvalidation +acc.*\ntrain +acc"),
@@ -572,6 +574,8 @@ def test_evaluate_weighs_rows_as_training_did(here, capsys):
     assert "note           rows weigh what the column w says, as in training; --weights COLUMN" in said["all.csv"]
     assert "note           rows count 1 each: a.csv lacks the weights of training, w; --weights COLUMN" in said["a.csv"]
     assert "as in training" not in said["all.csv --weights who"]
+    weights = "weights            each row counts by its weight, and support is a sum of weights"
+    assert [weights in text.splitlines() for text in said.values()] == [True, True, False]
 
 
 def test_evaluate_of_a_run_from_python_knows_its_weights(here, capsys):

@@ -375,6 +375,18 @@ def test_what_cannot_be_reported(tmp_path):
         write_fit_report(Run.create(tmp_path / "c", {"job": "fit", "metrics": {}}))
 
 
+def test_weights_are_told(tmp_path):
+    record, lines = hostile()
+    for weighted in (False, True):
+        record["data"]["weighted"] = weighted
+        page = render_fit_report(write_run(tmp_path / "run", record, lines))
+        seen = " ".join(text_of(page).split())
+        assert ("counts by its weight, and what is counted of a class is a sum of weights." in seen) == weighted
+        assert ("The numbers are sums of weights." in seen) == weighted
+        titles = [title for table in tables(page)[1:] for title in table[0]]
+        assert titles.count("weight") == (2 if weighted else 0)  # of each class, and of the calibration
+
+
 def test_metrics_may_be_missing(tmp_path):
     """A run without lines, of undefined metrics."""
     record, _ = hostile()

@@ -46,9 +46,9 @@ def evaluate(run: Path, files: tuple[Path, ...], target: str | None, weights: st
         raise RunError(f"{run} is no run with a model of rows; evaluate reads runs of  xwb train FILE")
     model = Model.load(opened)
     table = open_table(files[0] if len(files) == 1 else files)
-    names, labels = _target(table, target, opened.record, model.targets)
+    columns, labels = _target(table, target, opened.record, model.targets)
     weights, notes = _weights(table, weights, opened.record)
-    result = evaluate_model(model, table, names, labels=labels, weights=weights)
+    result = evaluate_model(model, table, columns, labels=labels, weights=weights)
     if result["trained_on"]:
         notes.append("these are the rows it was trained on: expect less of new ones")
     if as_json:
@@ -56,7 +56,8 @@ def evaluate(run: Path, files: tuple[Path, ...], target: str | None, weights: st
     else:
         if notes:
             say("".join(f"note           {note}\n" for note in notes))
-        say("\n".join(metric_lines(result, [str(one) for one in model.classes or model.targets])))
+        names = [str(one) for one in model.classes or model.targets]
+        say("\n".join(metric_lines(result, names, weights is not None)))
 
 
 def _target(

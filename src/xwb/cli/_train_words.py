@@ -71,7 +71,8 @@ def conclusion(job: Fit, seconds: float) -> str:
     lines += _reached(job)
     first, *others = [part for part in PARTS if part in job.metrics]
     lines += ["", _part(job, first)]
-    lines += metric_lines(job.metrics[first], [str(c) for c in job.data.classes or job.data.targets])
+    names = [str(one) for one in job.data.classes or job.data.targets]
+    lines += metric_lines(job.metrics[first], names, job.data.weighted)
     scores = [(part, score) for part in others if (score := _score(job.metrics[part])) is not None]
     lines += ["", *(f"{_part(job, part):<14} {told(job, score)}" for part, score in scores)]
     return "\n".join([*lines, f"time           {seconds:.1f} s"])

@@ -60,6 +60,7 @@ def render_fit_report(run: Run) -> str:
 def _page(record: Mapping[str, Any], lines: Sequence[dict[str, Any]]) -> str:
     data, options = record["data"], record["options"]
     names = [str(one) for one in data.get("classes") or data.get("targets") or []]
+    weighted = bool(data.get("weighted"))
     title = f"{_target(options['target'], names)} from {data['features']:,} feature{'s' * (data['features'] != 1)}"
     body = [f"<h1>{escape(title)}</h1>", f"<p>{escape(_model(record, names))}</p>"]
     if record["status"] != "finished":
@@ -71,10 +72,10 @@ def _page(record: Mapping[str, Any], lines: Sequence[dict[str, Any]]) -> str:
     parts = [
         ("Training" if record["fit"].get("gap") is None else "The way to the optimum", convergence(record, lines)),
         ("Heads that were tried", sweep(record)),
-        ("How good it is", [*metrics_table(record["metrics"]), *_before(record)]),
-        ("Confusion", confusion(record["metrics"], names)),
-        (f"Each {'class' if data.get('classes') else 'target'}", each(record["metrics"], names)),
-        ("Calibration", calibration(record["metrics"])),
+        ("How good it is", [*metrics_table(record["metrics"]), *_before(record), *_weights(record)]),
+        ("Confusion", confusion(record["metrics"], names, weighted)),
+        (f"Each {'class' if data.get('classes') else 'target'}", each(record["metrics"], names, weighted)),
+        ("Calibration", calibration(record["metrics"], weighted)),
         ("How it was made", [_provenance(record, names)]),
     ]
     body += [section(heading, *content) for heading, content in parts if content]
@@ -131,6 +132,14 @@ def _before(record: Mapping[str, Any]) -> list[str]:
         "<figcaption>The validation rows were measured before the chosen head was trained once more, on them too."
         "</figcaption>"
     ]
+
+
+def _weights(record: Mapping[str, Any]) -> list[str]:
+    """What weights do to the numbers."""
+    if not record["data"].get("weighted"):
+        return []
+    counts = ", and what is counted of a class is a sum of weights" if record["data"].get("classes") else ""
+    return [f"<figcaption>Each row counts by its weight{counts}.</figcaption>"]
 
 
 def _headline(record: Mapping[str, Any]) -> str:

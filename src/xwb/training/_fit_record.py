@@ -41,6 +41,7 @@ def begun(data: Prepared, options: FitOptions, more: Mapping[str, Any]) -> dict[
             "classes": data.classes,
             "targets": data.targets,
             "class_counts": data.class_counts,
+            "weighted": data.weighted,
             "fingerprint": data.fingerprint,
             "notes": data.notes,
             "streamed": data.streamed,
