@@ -63,6 +63,20 @@ def test_the_run_folder(tmp_path):
     assert np.sum(record["metrics"]["test"]["confusion"]) == 50
 
 
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({}, {"loss": "softmax", "solver": "lbfgs", "l2": 1e-4, "lr": None}),
+        ({"hidden": (3,), "epochs": 1}, {"loss": "softmax", "solver": "adam", "lr": 1e-3}),
+        ({"sweep": {"l2": [1e-2], "loss": ["squared_hinge"]}}, {"loss": "squared_hinge", "l2": 1e-2}),
+    ],
+)
+def test_the_options_that_were_used_are_recorded(tmp_path, given, used):
+    run = fit(X, Y, out=tmp_path / "run", **given)
+    assert {name: Run.open(run.path).record["options"][name] for name in used} == used
+    assert run.record["options"]["target"] == "array (300,)"
+
+
 def test_lines_of_metrics(tmp_path):
     with prepare(X, Y) as data:
         seen = events(data, tmp_path / "run", FitOptions(l2=1e-3))

@@ -12,7 +12,7 @@ from typing import Any
 from ..core import DivergedError, OptionError
 from ..runs import Run, refuse_foreign
 from ._fit_options import FitOptions, all_decided
-from ._fit_record import begun, described, described_all, ended, line, swept
+from ._fit_record import begun, described, described_all, ended, line, swept, used
 from ._fitted import Event, Fitted
 from ._measured import measured, order
 from ._minimise import Minimiser
@@ -204,6 +204,7 @@ class Fit:
         self.model().save(run)
         run.save_record(
             status=self.status,
+            options=run.record["options"] | used(self.final),
             fit=ended(self.final, seconds) | {"refitted": self.refitted},
             sweep=swept(self.options.sweep, self.heads, self.best) if len(self.heads) > 1 else None,
             metrics=self.metrics,

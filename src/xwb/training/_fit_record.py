@@ -54,6 +54,11 @@ def begun(data: Prepared, options: FitOptions, more: Mapping[str, Any]) -> dict[
     }
 
 
+def used(final: Fitted) -> dict[str, Any]:
+    """The options that were decided or swept, as the head that is stored has them."""
+    return {name: getattr(final.options, name) for name in ("loss", "l2", "solver", "lr")}
+
+
 def ended(final: Fitted, seconds: float) -> dict[str, Any]:
     """Where the head that is stored got."""
     options = final.options
