@@ -162,6 +162,8 @@ JOBS = {  # how the fit ends, and what it says among the rest
     "X.npy --target codes.npy --test X.npy --test-target codes.npy": ("gap", r"\n\nvalidation +acc.*\ntrain +acc"),
     "a.csv --target animal --no-standardise --penalise-bias": ("gap", r"above the optimum"),
     "a.csv --target animal --hidden 8,4 --epochs 2": ("epochs", r"a network has no closed form"),
+    "a.csv --target animal --hidden 8 --epochs 3": ("epochs", r"kept +epoch \d of 3, the best on validation\n"),
+    "a.csv --target animal --hidden 8 --epochs 3 --holdout 0": ("epochs", r"kept +epoch 3 of 3, the last\n"),
     "a.csv --target animal --loss squared_hinge": ("gap", r"lbfgs: squared_hinge"),
     "a.csv --target animal --loss hinge --epochs 2": ("epochs", r"hinge has kinks"),
     "a.csv --target animal --loss squared_hinge --kind crammer_singer --epochs 2": ("epochs", r"has kinks"),

@@ -230,6 +230,17 @@ def test_a_sweep_keeps_the_best_and_fits_it_again(tmp_path):
     assert not any(line["validation"] for line in lines if line["head"] == 3)
 
 
+def test_the_epoch_that_was_kept_is_recorded(tmp_path):
+    with prepare(X, Y) as data:
+        seen = events(data, tmp_path / "run", FitOptions(hidden=(4,), epochs=8, lr=0.1, batch=8))
+    run = Run.open(tmp_path / "run")
+    epoch, accuracy = run.record["fit"]["epoch"], run.record["metrics"]["validation"]["accuracy"]
+    assert epoch < 8
+    assert accuracy == max(event.validation for event in seen) == seen[epoch - 1].validation
+    assert fit(X, Y, out=tmp_path / "last", holdout=0, solver="sgd", epochs=2).record["fit"]["epoch"] == 2
+    assert fit(X, Y, out=tmp_path / "none").record["fit"]["epoch"] is None
+
+
 def test_the_refit_learns_from_all_rows(tmp_path):
     def settings(sweep):
         return {"standardise": False, "tolerance": 1e-10, "l2": 1e-2, "sweep": sweep}

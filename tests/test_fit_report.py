@@ -375,6 +375,16 @@ def test_what_cannot_be_reported(tmp_path):
         write_fit_report(Run.create(tmp_path / "c", {"job": "fit", "metrics": {}}))
 
 
+def test_the_epoch_that_was_kept(tmp_path):
+    record, lines = network()
+    record["options"]["epochs"], record["fit"]["epoch"] = 60, 41
+    seen = " ".join(text_of(render_fit_report(write_run(tmp_path / "run", record, lines))).split())
+    assert "epoch 41 of 60, the best on validation" in seen
+    record["fit"] |= {"refitted": True, "epoch": 60}
+    seen = " ".join(text_of(render_fit_report(write_run(tmp_path / "run", record, lines))).split())
+    assert "epoch 60 of 60, the last" in seen
+
+
 def test_weights_are_told(tmp_path):
     record, lines = hostile()
     for weighted in (False, True):

@@ -93,6 +93,9 @@ def _reached(job: Fit) -> list[str]:
     elif not options.hidden and options.l2 == 0:
         line += "; there is no bound on the distance to the optimum, since λ is 0"
     lines = [line]
+    if final.epoch is not None:
+        which = "the best on validation" if "validation" in job.data.parts and not job.refitted else "the last"
+        lines.append(f"kept           epoch {final.epoch} of {options.epochs}, {which}")
     reached = final.objective == 0 or (final.gap is not None and final.gap <= options.tolerance * final.objective)
     if final.stopped in REASONS and not reached:
         lines.append(f"note           {REASONS[final.stopped]}")

@@ -180,12 +180,22 @@ def _provenance(record: Mapping[str, Any], names: Sequence[str]) -> str:
         ("options", escape(", ".join(f"{name} {_said(value)}" for name, value in options.items()))),
         ("solver", escape(solver)),
         ("stopped", escape(stopped)),
+        ("kept", _kept(record)),
         ("memory at most", bytes_said(fit.get("peak_memory"))),
         ("started", escape(str(record.get("started", "")))),
         ("versions", escape(", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()))),
         ("platform", escape(str(record.get("platform", "")))),
     ]
     return facts((name, value) for name, value in pairs if value)
+
+
+def _kept(record: Mapping[str, Any]) -> str:
+    """The epoch that the parameters are of; nothing where there were none."""
+    epoch = record["fit"].get("epoch")
+    if epoch is None:
+        return ""
+    chosen = "validation" in record["metrics"] and not record["fit"].get("refitted")
+    return f"epoch {epoch:,} of {record['options']['epochs']:,}, {'the best on validation' if chosen else 'the last'}"
 
 
 def _few(names: Sequence[Any], total: int | None = None) -> str:

@@ -69,6 +69,7 @@ def ended(final: Fitted, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "evaluations": final.evaluations,
         "iterations": final.iterations,
+        "epoch": final.epoch,
         "solver": options.solver,
         "loss": options.loss,
         "l2": options.l2,

@@ -119,7 +119,7 @@ class Minimiser:
                 if alone:
                     raise
                 fitted.stopped, fitted.params, fitted.validation = "diverged", [], None
-                fitted.objective = fitted.gradient_norm = fitted.gap = None
+                fitted.objective = fitted.gradient_norm = fitted.gap = fitted.epoch = None
                 yield self._event(h, fitted, 0, epoch=True, objective=float("inf"))
             if self.stop():
                 return
@@ -135,7 +135,7 @@ class Minimiser:
             key = order(found) if found else (float(epoch.number), 0.0)
             if best is None or key > best:
                 best, fitted.params = key, [array.copy() for array in epoch.params]
-                fitted.validation = found
+                fitted.validation, fitted.epoch = found, epoch.number
             fitted.stopped = "epochs" if epoch.whole and epoch.number == fitted.options.epochs else ""
             value = epoch.loss + penalty(epoch.params, fitted.options)
             yield self._event(h, fitted, epoch.number, epoch=True, objective=value, validation=score(found))
