@@ -51,6 +51,7 @@ def files(tmp_path_factory) -> Path:
     np.save(folder / "other.npy", CODES[::-1])
     np.save(folder / "animals.npy", ANIMALS)
     np.savez(folder / "both.npz", X=X, code=CODES)
+    np.savez(folder / "split.npz", X_train=X[:90], y_train=CODES[:90], X_test=X[90:], y_test=CODES[90:])
     save_file({"X": X, "code": CODES}, folder / "both.safetensors")
     write(folder / "a.csv", {**FEATURES, "animal": ANIMALS})
     write(folder / "a.tsv", {**FEATURES, "animal": ANIMALS}, "\t")
@@ -225,10 +226,20 @@ def test_json_and_quiet(here, capfd):
     said = capfd.readouterr()
     assert said.err == ""
     found = json.loads(said.out)
-    assert set(found) == {"status", "fit", "sweep", "metrics", "run"}
+    assert set(found) == {"status", "fit", "sweep", "metrics", "classes", "run"}
+    assert found["classes"] == ["cow", "dog", "emu"]
     assert found["metrics"] == record_of(here)["metrics"]
+    assert main(["evaluate", str(here), "a.csv", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["classes"] == ["cow", "dog", "emu"]
     assert main([*call, "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
+
+
+def test_json_of_numbers(here, capfd):
+    assert main(["train", "prices.csv", "--target", "price,size", "--out", str(here), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["targets"] == ["price", "size"]
+    assert main(["evaluate", str(here), "prices.csv", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["targets"] == ["price", "size"]
 
 
 def test_the_record_has_the_call(here):
@@ -275,6 +286,10 @@ MISTAKES = {
     "a.csv --target animal --test price.csv": "no column 'animal'",
     "a.csv --target animal --test-target codes.npy": "--test-target goes with",
     "a.csv --target animal --test test.csv --test-target codes.npy": "--test-target goes with",
+    "split.npz --features X_train --target y_train --test split.npz --test-target y_test": "a file of its "
+    'own with the names of training: np.savez("test.npz", X_train=X_test, y_train=y_test) and --test test.npz',
+    "split.npz --features X_train --target y_test": "has 60 and X_train has 90; a test "
+    'part is a file of its own with the names of training: np.savez("test.npz", X_train=X_test, y_train=y_test)',
     "X.npy --target codes.npy --test X.npy": "takes  --test-target LABELS.npy  too",
     "X.npy --target short.npy": "149 rows",
     "huge.csv --target y": "row 4: the target y is 1e+200, and squares of such numbers overflow",

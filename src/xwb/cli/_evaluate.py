@@ -12,6 +12,7 @@ from ._output import say
 
 if TYPE_CHECKING:
     from ..data import Table
+    from ..training import Model
 
 
 @click.command()
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     metavar="COLUMN",
     help="The column with the weight of each row (default: the column it was trained with, where FILE has it).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead; it has classes by their position.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON object instead; its list of classes is by position."
+)
 def evaluate(run: Path, files: tuple[Path, ...], target: str | None, weights: str | None, as_json: bool) -> None:
     """Measure the model of a run on rows with labels.
 
@@ -52,12 +55,17 @@ def evaluate(run: Path, files: tuple[Path, ...], target: str | None, weights: st
     if result["trained_on"]:
         notes.append("these are the rows it was trained on: expect less of new ones")
     if as_json:
-        say(json.dumps({**result, "weights": weights}, indent=2))
+        say(json.dumps({**result, "weights": weights, **_names(model)}, indent=2))
     else:
         if notes:
             say("".join(f"note           {note}\n" for note in notes))
         names = [str(one) for one in model.classes or model.targets]
         say("\n".join(metric_lines(result, names, weights is not None)))
+
+
+def _names(model: Model) -> dict[str, Any]:
+    """What the numbers of classes or targets in the result stand for, by position."""
+    return {"classes": model.classes} if model.classes else {"targets": model.targets}
 
 
 def _target(
