@@ -483,7 +483,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, file):
         ({"l2": float("nan")}, "--l2 must be"),
         ({"hidden": (0,)}, "--hidden must be"),
         ({"tolerance": 1}, "--tolerance must be"),
-        ({"memory": 1}, r"--memory 0MB is too little: .*; give at least  --memory \d+MB"),
+        ({"memory": 1}, r"--memory 1 is a number of bytes, and too little: .*; give at least  --memory \d+MB"),
     ],
     ids=lambda one: str(one)[:40],
 )
