@@ -250,7 +250,7 @@ def fit(
     """
     if options is not None and chosen:
         raise OptionError(f"fit takes options=, or {', '.join(chosen)} by name, not both")
-    options = options or FitOptions(**chosen)
+    options = options or FitOptions.of(chosen)
     options.check_holdout(holdout)
     refuse_foreign(Path(out))
     given = {"features": features, "weights": weights, "groups": groups, "task": task, "test": test}
