@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import brier_score_loss
 from sklearn.svm import LinearSVC
 
 from test_cli import tree
@@ -150,6 +151,18 @@ def test_the_optimum_is_that_of_another_library(tmp_path, loss):
     else:
         other = LinearSVC(C=C, loss="squared_hinge", fit_intercept=False).fit(X, y)
         assert np.corrcoef(difference, other.coef_[0])[0, 1] > 0.98
+
+
+def test_what_the_document_says_of_another_library(tmp_path):
+    """docs/train.md: C of three classes, n of weighted rows, the Brier score of two classes."""
+    weights = np.random.default_rng(2).random(N)
+    settings = {"holdout": 0, "standardise": False, "l2": 1e-2, "tolerance": 1e-10}
+    W = Model.load(fit(X, Y, weights=weights, out=tmp_path / "three", **settings)).params[0]
+    other = LogisticRegression(C=1 / (weights.sum() * 1e-2), tol=1e-10, max_iter=10_000).fit(X, Y, weights)
+    np.testing.assert_allclose((W - W.mean(1, keepdims=True)).T, other.coef_, atol=1e-4)
+    run = fit(X, CODES > 0, out=tmp_path / "two", **settings)
+    score = brier_score_loss(CODES > 0, Model.load(run).probabilities(X)[:, 1])
+    assert run.record["metrics"]["train"]["calibration"]["brier"] == pytest.approx(2 * score)
 
 
 def test_weights_are_repetitions(tmp_path):
