@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,38 @@ def training(cwd, *before):
             yield process
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_package_is_imported(number):
+    code = f"""
+import os, sys, _xwb_command
+
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            os.kill(os.getpid(), {int(number)})
+
+assert not {{"numpy", "xwb"}} & set(sys.modules)
+sys.meta_path.insert(0, Sender())
+sys.exit(_xwb_command.main())
+"""
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "xwb: interrupted\n")
+
+
+def test_the_script_runs_the_command():
+    entry = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]["scripts"][
+        "xwb"
+    ]
+    module, function = entry.split(":")
+    code = f"import sys; from {module} import {function} as main; sys.exit(main())"
+    for words, result in (
+        (["--version"], (0, f"xwb {xwb.__version__}\n")),
+        (["evaluate", "nowhere", "x.csv"], (2, "")),
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == result
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -151,6 +151,16 @@ def test_several_files_are_one_table(runs, capfd):
     assert call(capfd, "predict", runs / "integers", *parts) == whole
 
 
+def test_quiet(runs, tmp_path, capfd):
+    np.save(tmp_path / "images.npy", np.zeros((2, 8, 8)))
+    text, digits = [runs / "text", runs / "rows.csv"], [runs / "digits", tmp_path / "images.npy"]
+    for args in (text, [*text, "--proba"], digits, [*text, "--out", tmp_path / "p.csv"]):
+        assert call(capfd, "predict", *args, "--quiet") == ""
+    assert len((tmp_path / "p.csv").read_text().splitlines()) > N
+    assert main(["predict", str(runs / "text"), str(runs / "missing.csv"), "--quiet"]) == 2
+    assert one_line(capfd.readouterr().err)
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_probabilities_read_back(runs, capfd, name):
     model = model_of(CLASSES[name])

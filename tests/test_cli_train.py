@@ -24,7 +24,7 @@ from test_cli import XWB, on_terminal, one_line, tree, wait_for
 from xwb import RunError
 from xwb.cli import main
 from xwb.runs import Run
-from xwb.training import FitOptions, Model, prepare
+from xwb.training import FitOptions, Model, fit, prepare
 
 RNG = np.random.default_rng(0)
 N, D = 150, 4
@@ -49,8 +49,10 @@ def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     np.save(folder / "X.npy", X)
     np.save(folder / "codes.npy", CODES)
+    np.save(folder / "other.npy", CODES[::-1])
     np.save(folder / "animals.npy", ANIMALS)
     np.savez(folder / "both.npz", X=X, code=CODES)
+    np.savez(folder / "split.npz", X_train=X[:90], y_train=CODES[:90], X_test=X[90:], y_test=CODES[90:])
     save_file({"X": X, "code": CODES}, folder / "both.safetensors")
     write(folder / "a.csv", {**FEATURES, "animal": ANIMALS})
     write(folder / "a.tsv", {**FEATURES, "animal": ANIMALS}, "\t")
@@ -155,11 +157,15 @@ JOBS = {  # how the fit ends, and what it says among the rest
     "price.csv --target price --solver lbfgs": ("gap", r"solver         lbfgs, as asked"),
     "price.csv --target price --l2 0": ("solved", r"no bound on the distance to the optimum, since λ is 0"),
     "all.csv --target animal --weights w --groups who": ("gap", r"train 120, validation 30 rows; 4 features, 3 class"),
+    "all.csv --target animal --weights w --features x0": ("gap", r"\nweights +each row counts by its weight, and supp"),
+    "all.csv --target w --weights who --features x0": ("solved", r"\nweights +each row counts by its weight\n"),
     "all.csv --target animal --features x0,x2 --class-weight balanced": ("gap", r"2 features"),
     "a.csv --target animal --test test.csv --holdout 0": ("gap", r"train 150, test 30 rows(.|\n)*\ntest\nrows +30\n"),
     "X.npy --target codes.npy --test X.npy --test-target codes.npy": ("gap", r"\n\nvalidation +acc.*\ntrain +acc"),
     "a.csv --target animal --no-standardise --penalise-bias": ("gap", r"above the optimum"),
     "a.csv --target animal --hidden 8,4 --epochs 2": ("epochs", r"a network has no closed form"),
+    "a.csv --target animal --hidden 8 --epochs 3": ("epochs", r"kept +epoch \d of 3, the best on validation\n"),
+    "a.csv --target animal --hidden 8 --epochs 3 --holdout 0": ("epochs", r"kept +epoch 3 of 3, the last\n"),
     "a.csv --target animal --loss squared_hinge": ("gap", r"lbfgs: squared_hinge"),
     "a.csv --target animal --loss hinge --epochs 2": ("epochs", r"hinge has kinks"),
     "a.csv --target animal --loss squared_hinge --kind crammer_singer --epochs 2": ("epochs", r"has kinks"),
@@ -221,10 +227,20 @@ def test_json_and_quiet(here, capfd):
     said = capfd.readouterr()
     assert said.err == ""
     found = json.loads(said.out)
-    assert set(found) == {"status", "fit", "sweep", "metrics", "run"}
+    assert set(found) == {"status", "fit", "sweep", "metrics", "classes", "run"}
+    assert found["classes"] == ["cow", "dog", "emu"]
     assert found["metrics"] == record_of(here)["metrics"]
+    assert main(["evaluate", str(here), "a.csv", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["classes"] == ["cow", "dog", "emu"]
     assert main([*call, "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
+
+
+def test_json_of_numbers(here, capfd):
+    assert main(["train", "prices.csv", "--target", "price,size", "--out", str(here), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["targets"] == ["price", "size"]
+    assert main(["evaluate", str(here), "prices.csv", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["targets"] == ["price", "size"]
 
 
 def test_the_record_has_the_call(here):
@@ -273,6 +289,10 @@ MISTAKES = {
     "a.csv --target animal --test price.csv": "no column 'animal'",
     "a.csv --target animal --test-target codes.npy": "--test-target goes with",
     "a.csv --target animal --test test.csv --test-target codes.npy": "--test-target goes with",
+    "split.npz --features X_train --target y_train --test split.npz --test-target y_test": "a file of its "
+    'own with the names of training: np.savez("test.npz", X_train=X_test, y_train=y_test) and --test test.npz',
+    "split.npz --features X_train --target y_test": "has 60 and X_train has 90; a test "
+    'part is a file of its own with the names of training: np.savez("test.npz", X_train=X_test, y_train=y_test)',
     "X.npy --target codes.npy --test X.npy": "takes  --test-target LABELS.npy  too",
     "X.npy --target short.npy": "149 rows",
     "huge.csv --target y": "row 4: the target y is 1e+200, and squares of such numbers overflow",
@@ -299,7 +319,9 @@ MISTAKES = {
     "a.csv --target animal --holdout 1": "--holdout is a fraction",
     "a.csv --target animal --holdout nan": "--holdout is a fraction",
     "a.csv --target animal --memory lots": "no amount of memory",
-    "a.csv --target animal --memory 10MB": "is too little",
+    "a.csv --target animal --memory 10MB": "--memory 10MB is too little",
+    "a.csv --target animal --memory 300": "300 is a number of bytes; for megabytes type --memory 300MB",
+    "one.csv --target x0 --features x1 --groups animal": "--groups animal has one value in all 150 rows, and rows of",
     "a.csv --target animal --sweep l2": "not of the form",
     "a.csv --target animal --sweep l3=1": "did you mean lr?",
     "a.csv --target animal --sweep l2=a": "nor numbers",
@@ -530,3 +552,56 @@ def test_the_page_of_a_network(here):
     assert "A 4–4–3 relu network, trained with softmax cross-entropy on 120 rows of 150" in page
     assert "after the last epoch" in page
     assert "evaluations</dt>" not in page
+
+
+# What evaluate knows of the run.
+
+SEEN = "note           these are the rows it was trained on: expect less of new ones"
+
+
+@pytest.mark.parametrize(
+    ("job", "same", "new"),
+    [
+        ("a.csv --target animal --test test.csv", "a.csv", "test.csv"),
+        ("X.npy --target codes.npy", "both.npz --target code", "X.npy --target other.npy"),
+        ("price.csv --target price", "prices.csv", "prices.csv --target size"),
+    ],
+)
+def test_evaluate_knows_the_rows_that_the_model_was_trained_on(here, capsys, job, same, new):
+    assert main(["train", *job.split(), "--out", str(here), "--quiet"]) == 0
+    for call, seen in ((same, True), (new, False)):
+        assert main(["evaluate", str(here), *call.split()]) == 0
+        assert (SEEN in capsys.readouterr().out.splitlines()) == seen
+        assert main(["evaluate", str(here), *call.split(), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["trained_on"] == seen
+
+
+def test_evaluate_weighs_rows_as_training_did(here, capsys):
+    call = "all.csv --target animal --features x0,x1,x2,x3 --weights w --test all.csv"
+    assert main(["train", *call.split(), "--out", str(here), "--quiet"]) == 0
+    accuracy = record_of(here)["metrics"]["test"]["accuracy"]
+    found, said = {}, {}
+    for words in ("all.csv", "all.csv --weights who", "a.csv"):
+        assert main(["evaluate", str(here), *words.split()]) == 0
+        said[words] = capsys.readouterr().out
+        assert main(["evaluate", str(here), *words.split(), "--json"]) == 0
+        found[words] = json.loads(capsys.readouterr().out)
+    assert {words: one["weights"] for words, one in found.items()} == {
+        "all.csv": "w",
+        "all.csv --weights who": "who",
+        "a.csv": None,
+    }
+    assert found["all.csv"]["accuracy"] == pytest.approx(accuracy, rel=1e-12)
+    assert found["a.csv"]["accuracy"] != pytest.approx(accuracy, rel=1e-12)
+    assert "note           rows weigh what the column w says, as in training; --weights COLUMN" in said["all.csv"]
+    assert "note           rows count 1 each: a.csv lacks the weights of training, w; --weights COLUMN" in said["a.csv"]
+    assert "as in training" not in said["all.csv --weights who"]
+    weights = "weights            each row counts by its weight, and support is a sum of weights"
+    assert [weights in text.splitlines() for text in said.values()] == [True, True, False]
+
+
+def test_evaluate_of_a_run_from_python_knows_its_weights(here, capsys):
+    for weights, said in (("w", "rows weigh what the column w says"), (CODES + 1.0, "of training, array (150,);")):
+        fit("all.csv", "animal", features=list(FEATURES), weights=weights, out=here)
+        assert main(["evaluate", str(here), "all.csv"]) == 0
+        assert said in capsys.readouterr().out

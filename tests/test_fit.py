@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import brier_score_loss
 from sklearn.svm import LinearSVC
 
 from test_cli import tree
@@ -64,6 +65,20 @@ def test_the_run_folder(tmp_path):
     accuracy = float((model.predict(X[:50]) == Y[:50]).mean())
     assert record["metrics"]["test"]["accuracy"] == pytest.approx(accuracy)
     assert np.sum(record["metrics"]["test"]["confusion"]) == 50
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({}, {"loss": "softmax", "solver": "lbfgs", "l2": 1e-4, "lr": None}),
+        ({"hidden": (3,), "epochs": 1}, {"loss": "softmax", "solver": "adam", "lr": 1e-3}),
+        ({"sweep": {"l2": [1e-2], "loss": ["squared_hinge"]}}, {"loss": "squared_hinge", "l2": 1e-2}),
+    ],
+)
+def test_the_options_that_were_used_are_recorded(tmp_path, given, used):
+    run = fit(X, Y, out=tmp_path / "run", **given)
+    assert {name: Run.open(run.path).record["options"][name] for name in used} == used
+    assert run.record["options"]["target"] == "array (300,)"
 
 
 def test_lines_of_metrics(tmp_path):
@@ -139,6 +154,18 @@ def test_the_optimum_is_that_of_another_library(tmp_path, loss):
     else:
         other = LinearSVC(C=C, loss="squared_hinge", fit_intercept=False).fit(X, y)
         assert np.corrcoef(difference, other.coef_[0])[0, 1] > 0.98
+
+
+def test_what_the_document_says_of_another_library(tmp_path):
+    """docs/train.md: C of three classes, n of weighted rows, the Brier score of two classes."""
+    weights = np.random.default_rng(2).random(N)
+    settings = {"holdout": 0, "standardise": False, "l2": 1e-2, "tolerance": 1e-10}
+    W = Model.load(fit(X, Y, weights=weights, out=tmp_path / "three", **settings)).params[0]
+    other = LogisticRegression(C=1 / (weights.sum() * 1e-2), tol=1e-10, max_iter=10_000).fit(X, Y, weights)
+    np.testing.assert_allclose((W - W.mean(1, keepdims=True)).T, other.coef_, atol=1e-4)
+    run = fit(X, CODES > 0, out=tmp_path / "two", **settings)
+    score = brier_score_loss(CODES > 0, Model.load(run).probabilities(X)[:, 1])
+    assert run.record["metrics"]["train"]["calibration"]["brier"] == pytest.approx(2 * score)
 
 
 def test_weights_are_repetitions(tmp_path):
@@ -217,6 +244,17 @@ def test_a_sweep_keeps_the_best_and_fits_it_again(tmp_path):
     lines = [strictly(line) for line in run.metrics_path.read_text().splitlines()]
     assert {line["head"] for line in lines} == {0, 1, 2, 3}
     assert not any(line["validation"] for line in lines if line["head"] == 3)
+
+
+def test_the_epoch_that_was_kept_is_recorded(tmp_path):
+    with prepare(X, Y) as data:
+        seen = events(data, tmp_path / "run", FitOptions(hidden=(4,), epochs=8, lr=0.1, batch=8))
+    run = Run.open(tmp_path / "run")
+    epoch, accuracy = run.record["fit"]["epoch"], run.record["metrics"]["validation"]["accuracy"]
+    assert epoch < 8
+    assert accuracy == max(event.validation for event in seen) == seen[epoch - 1].validation
+    assert fit(X, Y, out=tmp_path / "last", holdout=0, solver="sgd", epochs=2).record["fit"]["epoch"] == 2
+    assert fit(X, Y, out=tmp_path / "none").record["fit"]["epoch"] is None
 
 
 def test_the_refit_learns_from_all_rows(tmp_path):
@@ -463,6 +501,12 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, file):
         ({"sweep": {"seed": [1, 2]}}, "--sweep seed changes nothing"),
         ({"sweep": {"l3": [1, 2]}}, "--sweep varies l2, loss, lr, seed; got 'l3'"),
         ({"sweep": {"l2": []}}, "--sweep l2 has no values"),
+        ({"sweep": "l2=1e-3:1:3"}, r'sweep is a dict, such as  sweep={"l2": \[1e-4, 1e-3, 1e-2\]}; got'),
+        ({"sweep": {"l2": "1e-3:1:3"}}, r"sweep={'l2': numpy.geomspace\(1e-3, 1, 3\).tolist\(\)}; got '1e-3:1:3'"),
+        ({"sweep": {"l2": np.ones(2)}}, "sweep gives l2 a list of values"),
+        ({"sweep": {"seed": 3}}, r"sweep={'seed': \[0, 1, 2\]}; got 3"),
+        ({"lamda": 3}, "fit takes no option lamda; its options are loss, kind, l2,"),
+        ({"sed": 3}, r"fit takes no option sed \(did you mean seed\?\); its options"),
         ({"sweep": {"l2": [*range(2000)]}}, "more than 1,000 heads"),
         ({"loss": "squared_error"}, "--loss squared_error does not fit a target of classes"),
         ({"solver": "normal"}, "--solver normal is for squared error"),
@@ -471,7 +515,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, file):
         ({"l2": float("nan")}, "--l2 must be"),
         ({"hidden": (0,)}, "--hidden must be"),
         ({"tolerance": 1}, "--tolerance must be"),
-        ({"memory": 1}, r"--memory 0MB is too little: .*; give at least  --memory \d+MB"),
+        ({"memory": 1}, r"--memory 1 is a number of bytes, and too little: .*; give at least  --memory \d+MB"),
     ],
     ids=lambda one: str(one)[:40],
 )

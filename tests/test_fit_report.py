@@ -12,6 +12,7 @@ import pytest
 from _pages import Page, needs_nothing_else
 from xwb import RunError
 from xwb.reports import render_fit_report, write_fit_report
+from xwb.reports._chart import linear_axis
 from xwb.reports._fit_numbers import power_of_ten, small
 from xwb.runs import Run
 from xwb.training._metrics import ClassificationMetrics
@@ -312,14 +313,40 @@ def test_long_runs_are_thinned(tmp_path):
 def test_a_fit_solved_at_once_has_no_curve(tmp_path):
     page = render_fit_report(write_run(tmp_path / "run", *regression()))
     assert Page(page).count("svg") == 0
-    assert "No evaluation was measurably above the optimum." in page
+    assert "The way to the optimum" not in page
+
+
+def test_a_chart_has_two_points(tmp_path):
+    record, lines = CASES["swept"]()
+    lines = [line for line in lines if line["head"] == 4][:2]
+    lines[0] |= {"validation": {"accuracy": 0.5}}
+    page = render_fit_report(write_run(tmp_path / "run", record, lines))
+    assert "descent-title" in page
+    assert "validation-accuracy-title" not in page
+    lines[1] |= {"objective": record["fit"]["objective"] - record["fit"]["gap"], "gap": None}
+    page = render_fit_report(write_run(tmp_path / "run", record, lines))
+    assert "descent-title" not in page
+    assert "Fewer than two evaluations were measurably above the optimum." in page
 
 
 def test_ticks_are_powers():
-    assert [power_of_ten(label) for label in ("1e-05", "0.0001", "0.001", "1", "2e-05", "1e+06")] == [
-        "10⁻⁵", "10⁻⁴", "0.001", "1", "2e-05", "10⁶"
+    assert [power_of_ten(label) for label in ("1e-05", "0.0001", "0.001", "1", "2e-05", "1e+06", "8.5e-23")] == [
+        "10⁻⁵", "10⁻⁴", "0.001", "1", "2·10⁻⁵", "10⁶", "8.5·10⁻²³"
     ]  # fmt: skip
     assert [small(x) for x in (1.24e-5, 0, None, 31.0)] == ["1.2e-5", "0", "–", "3.1e1"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (6.5e-23, 1.05e-22, ["7e-23", "8e-23", "9e-23", "1.0e-22"]),
+        (-1e-9, 4e-9, ["-1e-9", "0", "1e-9", "2e-9", "3e-9", "4e-9"]),
+        (1.2e9, 1.23e9, ["1.200e9", "1.205e9", "1.210e9", "1.215e9", "1.220e9", "1.225e9", "1.230e9"]),
+        (0.001, 0.002, ["0.0010", "0.0012", "0.0014", "0.0016", "0.0018", "0.0020"]),
+    ],
+)
+def test_ticks_of_very_small_and_large_numbers_are_short(low, high, labels):
+    assert [label.replace("e-0", "e-").replace("e+0", "e") for _, label in linear_axis(low, high).ticks] == labels
 
 
 def test_many_classes_are_cut_at_the_lowest_recall(tmp_path):
@@ -346,6 +373,28 @@ def test_what_cannot_be_reported(tmp_path):
         write_fit_report(Run.create(tmp_path / "b", {"job": "digits", "metrics": {}}))
     with pytest.raises(RunError, match="cannot be reported: KeyError"):
         write_fit_report(Run.create(tmp_path / "c", {"job": "fit", "metrics": {}}))
+
+
+def test_the_epoch_that_was_kept(tmp_path):
+    record, lines = network()
+    record["options"]["epochs"], record["fit"]["epoch"] = 60, 41
+    seen = " ".join(text_of(render_fit_report(write_run(tmp_path / "run", record, lines))).split())
+    assert "epoch 41 of 60, the best on validation" in seen
+    record["fit"] |= {"refitted": True, "epoch": 60}
+    seen = " ".join(text_of(render_fit_report(write_run(tmp_path / "run", record, lines))).split())
+    assert "epoch 60 of 60, the last" in seen
+
+
+def test_weights_are_told(tmp_path):
+    record, lines = hostile()
+    for weighted in (False, True):
+        record["data"]["weighted"] = weighted
+        page = render_fit_report(write_run(tmp_path / "run", record, lines))
+        seen = " ".join(text_of(page).split())
+        assert ("counts by its weight, and what is counted of a class is a sum of weights." in seen) == weighted
+        assert ("The numbers are sums of weights." in seen) == weighted
+        titles = [title for table in tables(page)[1:] for title in table[0]]
+        assert titles.count("weight") == (2 if weighted else 0)  # of each class, and of the calibration
 
 
 def test_metrics_may_be_missing(tmp_path):

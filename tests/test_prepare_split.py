@@ -159,7 +159,7 @@ def test_parts_without_rows():
         match=r"--holdout 0.2 of 4 rows holds none out: none of the 4 classes has 3 rows; give a larger.*--holdout 0",
     ):
         prepare(X, y)
-    with pytest.raises(DataError, match=r"--holdout 0.2 of 4 rows holds none out"):
+    with pytest.raises(DataError, match=r"--groups groups has one value in all 4 rows, .*; leave --groups out"):
         prepare(X, y % 2, groups=np.ones(4, int))
     with prepare(X, y, holdout=0) as data:
         assert data.class_counts == {"train": [1, 1, 1, 1]}

@@ -12,6 +12,7 @@ from ._output import say
 
 if TYPE_CHECKING:
     from ..data import Table
+    from ..training import Model
 
 
 @click.command()
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     help="The column with the labels, or a file of them, one a row (default: the column it was trained with); several "
     "targets are COLUMN,COLUMN.",
 )
-@click.option("--weights", metavar="COLUMN", help="The column with the weight of each row.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead; it has classes by their position.")
+@click.option(
+    "--weights",
+    metavar="COLUMN",
+    help="The column with the weight of each row (default: the column it was trained with, where FILE has it).",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON object instead; its list of classes is by position."
+)
 def evaluate(run: Path, files: tuple[Path, ...], target: str | None, weights: str | None, as_json: bool) -> None:
     """Measure the model of a run on rows with labels.
 
@@ -42,12 +49,23 @@ def evaluate(run: Path, files: tuple[Path, ...], target: str | None, weights: st
         raise RunError(f"{run} is no run with a model of rows; evaluate reads runs of  xwb train FILE")
     model = Model.load(opened)
     table = open_table(files[0] if len(files) == 1 else files)
-    names, labels = _target(table, target, opened.record, model.targets)
-    result = evaluate_model(model, table, names, labels=labels, weights=weights)
+    columns, labels = _target(table, target, opened.record, model.targets)
+    weights, notes = _weights(table, weights, opened.record)
+    result = evaluate_model(model, table, columns, labels=labels, weights=weights)
+    if result["trained_on"]:
+        notes.append("these are the rows it was trained on: expect less of new ones")
     if as_json:
-        say(json.dumps(result, indent=2))
+        say(json.dumps({**result, "weights": weights, **_names(model)}, indent=2))
     else:
-        say("\n".join(metric_lines(result, [str(one) for one in model.classes or model.targets])))
+        if notes:
+            say("".join(f"note           {note}\n" for note in notes))
+        names = [str(one) for one in model.classes or model.targets]
+        say("\n".join(metric_lines(result, names, weights is not None)))
+
+
+def _names(model: Model) -> dict[str, Any]:
+    """What the numbers of classes or targets in the result stand for, by position."""
+    return {"classes": model.classes} if model.classes else {"targets": model.targets}
 
 
 def _target(
@@ -76,3 +94,15 @@ def _target(
         return [], labels
     several = [name.strip() for name in wanted.split(",")]
     return (several if set(several) <= there else [wanted]), None
+
+
+def _weights(table: Table, given: str | None, record: dict[str, Any]) -> tuple[str | None, list[str]]:
+    """The column of weights that the command line or else the run names, and what to know of it."""
+    trained = record.get("options", {}).get("weights")
+    if given is not None or trained is None:
+        return given, []
+    if trained in {column.name for column in table.columns}:
+        return trained, [f"rows weigh what the column {trained} says, as in training; --weights COLUMN takes another"]
+    return None, [
+        f"rows count 1 each: {table.name} lacks the weights of training, {trained}; --weights COLUMN names others"
+    ]

@@ -27,6 +27,8 @@ def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", value, re.IGNORECASE)
     if not found:
         raise click.BadParameter(f"{value!r} is no amount of memory such as 512MB or 2GiB")
+    if value.strip().isdecimal() and int(value) < UNITS["m"]:  # no program is that small, so a unit was forgotten
+        raise click.BadParameter(f"{value} is a number of bytes; for megabytes type  {param.opts[0]} {value.strip()}MB")
     return round(float(found[1]) * UNITS[(found[2] or "").lower()])
 
 

@@ -28,7 +28,8 @@ DIGITS_SUFFIXES = (".npy", ".csv")
     "--out", type=click.Path(path_type=Path), help="Write to this .csv, .tsv, .npy or .jsonl file instead, all or none."
 )
 @click.option("--proba", is_flag=True, help="The probability of every class as well; only softmax has them.")
-def predict(run: Path, files: tuple[Path, ...], out: Path | None, proba: bool) -> None:
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def predict(run: Path, files: tuple[Path, ...], out: Path | None, proba: bool, quiet: bool) -> None:
     """Label rows with the model of a run: one prediction per line.
 
     FILE is a table with the columns that the model was trained on, in any order and among others; several files of one
@@ -43,12 +44,12 @@ def predict(run: Path, files: tuple[Path, ...], out: Path | None, proba: bool) -
 
     opened = Run.open(run)
     if opened.record.get("job") == "fit":
-        _rows(opened, files, out, proba)
+        _rows(opened, files, out, proba, quiet)
     else:
-        _digits(run, files, out, proba)
+        _digits(run, files, out, proba, quiet)
 
 
-def _rows(run: Run, files: tuple[Path, ...], out: Path | None, proba: bool) -> None:
+def _rows(run: Run, files: tuple[Path, ...], out: Path | None, proba: bool, quiet: bool) -> None:
     from ..runs import replacing
     from ..training import Model
 
@@ -59,9 +60,9 @@ def _rows(run: Run, files: tuple[Path, ...], out: Path | None, proba: bool) -> N
     scores = _scores(model, files)
     if out is None:
         lines = CsvLines(model, proba)
-        read = pour(lines.head if proba else "")
+        read = quiet or pour(lines.head if proba else "")
         while read and (block := next(scores, None)) is not None:
-            read = pour(lines.block(block))
+            read = quiet or pour(lines.block(block))
         return
     if any(file.exists() and out.exists() and os.path.samefile(file, out) for file in files):
         raise click.UsageError(f"--out {out} is the file that is read; give it another name")
@@ -103,7 +104,7 @@ def _check_out(out: Path | None, suffixes: tuple[str, ...]) -> None:
         raise OptionError(f"--out ends in {', '.join(suffixes[:-1])} or {suffixes[-1]}; got {out}")
 
 
-def _digits(run: Path, files: tuple[Path, ...], out: Path | None, proba: bool) -> None:
+def _digits(run: Path, files: tuple[Path, ...], out: Path | None, proba: bool, quiet: bool) -> None:
     import numpy as np
 
     from ..runs import write_bytes
@@ -131,7 +132,7 @@ def _digits(run: Path, files: tuple[Path, ...], out: Path | None, proba: bool) -
         ]
         names += [f"p{label}" for label in range(probabilities.shape[1])]
     if out is None:
-        if lines:
+        if lines and not quiet:
             say("\n".join(lines))
     else:
         write_bytes(out, "".join(f"{line}\n" for line in [separator.join(names), *lines]).encode())

@@ -174,12 +174,28 @@ def _test(given: dict[str, Any], beside: bool) -> Path | tuple[Path, Path] | Non
     test, labels = given["test"], given["test_target"]
     if labels is not None:
         if test is None or not beside:
-            raise OptionError("--test-target goes with --test FILE and --target LABELS.npy, labels beside the features")
+            raise OptionError(
+                "--test-target goes with --test FILE and --target LABELS.npy, labels beside the features"
+                + _own_file(given)
+            )
         return test, labels
     if test is not None and beside:
         raise OptionError(f"--test {test} takes  --test-target LABELS.npy  too, since --target is a file of labels")
     file: Path | None = test
     return file
+
+
+def _own_file(given: dict[str, Any]) -> str:
+    """How a test part in columns of the training file is given."""
+    labels = str(given["test_target"])
+    if given["test"] is None or labels.lower().endswith(".npy"):
+        return ""
+    pairs = [f"{name}={name.replace('train', 'test')}" for name in given["features"] or ["X"]]
+    pairs.append(f"{given['target']}={labels}")
+    return (
+        "; a test part is a file of its own with the names of training:  "
+        f'np.savez("test.npz", {", ".join(pairs)})  and  --test test.npz'
+    )
 
 
 def _record(command: list[str], given: dict[str, Any], data: Prepared, seconds: float) -> dict[str, Any]:
@@ -200,7 +216,9 @@ def _json(out: Path) -> str:
     from ..runs import Run
 
     found = Run.open(out).record
-    return json.dumps({name: found[name] for name in ("status", "fit", "sweep", "metrics")} | {"run": str(out)})
+    names = "classes" if found["data"]["classes"] else "targets"  # by position, as the metrics have them
+    shown = {name: found[name] for name in ("status", "fit", "sweep", "metrics")}
+    return json.dumps(shown | {names: found["data"][names], "run": str(out)})
 
 
 @contextlib.contextmanager

@@ -71,7 +71,8 @@ def conclusion(job: Fit, seconds: float) -> str:
     lines += _reached(job)
     first, *others = [part for part in PARTS if part in job.metrics]
     lines += ["", _part(job, first)]
-    lines += metric_lines(job.metrics[first], [str(c) for c in job.data.classes or job.data.targets])
+    names = [str(one) for one in job.data.classes or job.data.targets]
+    lines += metric_lines(job.metrics[first], names, job.data.weighted)
     scores = [(part, score) for part in others if (score := _score(job.metrics[part])) is not None]
     lines += ["", *(f"{_part(job, part):<14} {told(job, score)}" for part, score in scores)]
     return "\n".join([*lines, f"time           {seconds:.1f} s"])
@@ -92,6 +93,9 @@ def _reached(job: Fit) -> list[str]:
     elif not options.hidden and options.l2 == 0:
         line += "; there is no bound on the distance to the optimum, since λ is 0"
     lines = [line]
+    if final.epoch is not None:
+        which = "the best on validation" if "validation" in job.data.parts and not job.refitted else "the last"
+        lines.append(f"kept           epoch {final.epoch} of {options.epochs}, {which}")
     reached = final.objective == 0 or (final.gap is not None and final.gap <= options.tolerance * final.objective)
     if final.stopped in REASONS and not reached:
         lines.append(f"note           {REASONS[final.stopped]}")

@@ -61,15 +61,17 @@ def decoded(array: Array, where: str) -> Array:
     return text
 
 
-def same_rows(name: str, rows: Mapping[str, int]) -> int:
-    """The number of rows that all have.
+def same_rows(name: str, rows: Mapping[str, int], otherwise: str = "") -> int:
+    """The number of rows that all have; ``otherwise`` is said to who has others.
 
     Raises:
         DataError: they differ.
     """
     if len(set(rows.values())) > 1:
         (a, n), (b, m) = min(rows.items(), key=lambda item: item[1]), max(rows.items(), key=lambda item: item[1])
-        raise DataError(f"{name}: columns of one table have the same number of rows; {a} has {n:,} and {b} has {m:,}")
+        raise DataError(
+            f"{name}: columns of one table have the same number of rows; {a} has {n:,} and {b} has {m:,}{otherwise}"
+        )
     return next(iter(rows.values()))
 
 

@@ -16,6 +16,10 @@ from ._base import FileTable, Stamp, chunk_rows, filled, reading
 from ._table import Block
 
 SLAB = 1 << 24  # bytes of an array in Fortran's order read at once, since each column costs a seek
+OWN_FILE = (
+    "; a test part is a file of its own with the names of training:  "
+    'np.savez("test.npz", X_train=X_test, y_train=y_test)'
+)
 
 
 class Layout(NamedTuple):
@@ -77,7 +81,7 @@ def common_step(name: str, layouts: Mapping[str, Layout], rows: int) -> int:
     Raises:
         DataError: their numbers of rows differ.
     """
-    same_rows(name, {key: layout.shape[0] for key, layout in layouts.items()})
+    same_rows(name, {key: layout.shape[0] for key, layout in layouts.items()}, OWN_FILE)
     return chunk_rows(rows, sum(row_bytes(layout.dtype, layout.shape) for layout in layouts.values()))
 
 

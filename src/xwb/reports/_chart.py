@@ -8,6 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 460, 300
+DECIMALS, LARGE = 6, 1e6  # more decimals and larger numbers do not fit beside an axis
 LEFT, RIGHT, TOP, BOTTOM = 78, 12, 28, 44
 
 
@@ -39,7 +40,7 @@ class Axis(NamedTuple):
 def linear_axis(low: float, high: float, unit: float = 1.0, suffix: str = "", least: float = 0.0) -> Axis:
     """About six ticks at multiples of 1, 2 or 5 times a power of ten, at least ``least`` apart; labels in ``unit``.
 
-    ``low`` and ``high`` are kept as they are.
+    ``low`` and ``high`` are kept as they are. Very small and very large numbers are labelled as ``6.5e-23``.
     """
     if not high > low:
         low, high = low - 0.5, high + 0.5
@@ -48,7 +49,15 @@ def linear_axis(low: float, high: float, unit: float = 1.0, suffix: str = "", le
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
     digits = max(0, -math.floor(math.log10(step / unit) + 1e-9))
     multiples = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    return Axis(low, high, [(i * step, f"{i * step / unit:.{digits}f}{suffix}") for i in multiples])
+    wide = digits > DECIMALS or max(abs(low), abs(high)) / unit >= LARGE
+
+    def label(value: float) -> str:
+        if not wide or not value:
+            return f"{value:.{0 if wide else digits}f}{suffix}"
+        first, last = (math.floor(math.log10(size) + 1e-9) for size in (abs(value), step / unit))
+        return f"{value:.{max(0, first - last)}e}{suffix}"
+
+    return Axis(low, high, [(i * step, label(i * step / unit)) for i in multiples])
 
 
 def log_axis(values: Sequence[float]) -> Axis:

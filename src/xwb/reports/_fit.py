@@ -60,6 +60,7 @@ def render_fit_report(run: Run) -> str:
 def _page(record: Mapping[str, Any], lines: Sequence[dict[str, Any]]) -> str:
     data, options = record["data"], record["options"]
     names = [str(one) for one in data.get("classes") or data.get("targets") or []]
+    weighted = bool(data.get("weighted"))
     title = f"{_target(options['target'], names)} from {data['features']:,} feature{'s' * (data['features'] != 1)}"
     body = [f"<h1>{escape(title)}</h1>", f"<p>{escape(_model(record, names))}</p>"]
     if record["status"] != "finished":
@@ -71,10 +72,10 @@ def _page(record: Mapping[str, Any], lines: Sequence[dict[str, Any]]) -> str:
     parts = [
         ("Training" if record["fit"].get("gap") is None else "The way to the optimum", convergence(record, lines)),
         ("Heads that were tried", sweep(record)),
-        ("How good it is", [*metrics_table(record["metrics"]), *_before(record)]),
-        ("Confusion", confusion(record["metrics"], names)),
-        (f"Each {'class' if data.get('classes') else 'target'}", each(record["metrics"], names)),
-        ("Calibration", calibration(record["metrics"])),
+        ("How good it is", [*metrics_table(record["metrics"]), *_before(record), *_weights(record)]),
+        ("Confusion", confusion(record["metrics"], names, weighted)),
+        (f"Each {'class' if data.get('classes') else 'target'}", each(record["metrics"], names, weighted)),
+        ("Calibration", calibration(record["metrics"], weighted)),
         ("How it was made", [_provenance(record, names)]),
     ]
     body += [section(heading, *content) for heading, content in parts if content]
@@ -133,6 +134,14 @@ def _before(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _weights(record: Mapping[str, Any]) -> list[str]:
+    """What weights do to the numbers."""
+    if not record["data"].get("weighted"):
+        return []
+    counts = ", and what is counted of a class is a sum of weights" if record["data"].get("classes") else ""
+    return [f"<figcaption>Each row counts by its weight{counts}.</figcaption>"]
+
+
 def _headline(record: Mapping[str, Any]) -> str:
     fit = record["fit"]
     pairs = []
@@ -171,12 +180,22 @@ def _provenance(record: Mapping[str, Any], names: Sequence[str]) -> str:
         ("options", escape(", ".join(f"{name} {_said(value)}" for name, value in options.items()))),
         ("solver", escape(solver)),
         ("stopped", escape(stopped)),
+        ("kept", _kept(record)),
         ("memory at most", bytes_said(fit.get("peak_memory"))),
         ("started", escape(str(record.get("started", "")))),
         ("versions", escape(", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()))),
         ("platform", escape(str(record.get("platform", "")))),
     ]
     return facts((name, value) for name, value in pairs if value)
+
+
+def _kept(record: Mapping[str, Any]) -> str:
+    """The epoch that the parameters are of; nothing where there were none."""
+    epoch = record["fit"].get("epoch")
+    if epoch is None:
+        return ""
+    chosen = "validation" in record["metrics"] and not record["fit"].get("refitted")
+    return f"epoch {epoch:,} of {record['options']['epochs']:,}, {'the best on validation' if chosen else 'the last'}"
 
 
 def _few(names: Sequence[Any], total: int | None = None) -> str:

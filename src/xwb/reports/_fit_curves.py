@@ -19,11 +19,14 @@ Lines = Sequence[dict[str, Any]]
 
 
 def convergence(record: Mapping[str, Any], lines: Lines) -> list[str]:
-    """The distance from the optimum by evaluation or epoch, and what it did to the validation rows."""
+    """The distance from the optimum by evaluation or epoch, and what it did to the validation rows.
+
+    Nothing where there is one point, as of a closed form.
+    """
     chosen = (record.get("sweep") or {}).get("chosen")
     lines = [line for line in lines if chosen is None or line.get("head", chosen) == chosen]
     lines = [line for line in lines if line.get("objective") is not None]
-    if not lines:
+    if len(lines) < 2:
         return []
     unit = "epoch" if "epoch" in lines[0] else "evaluation"
     lines = _thinned(lines)
@@ -62,10 +65,11 @@ def _descent(fit: Mapping[str, Any], lines: Lines, unit: str) -> tuple[list[str]
         ("distance", "validation", [(line[unit], line["objective"] - least) for line in lines]),
     ):
         seen = [(step, value) for step, value in pairs if value is not None and value > 0]
-        curves.append(Curve(name, style, [v for _, v in seen], [s for s, _ in seen], dots=len(seen) < 3))
+        if len(seen) > 1:
+            curves.append(Curve(name, style, [v for _, v in seen], [s for s, _ in seen], dots=len(seen) < 3))
+    if not curves:
+        return [], "Fewer than two evaluations were measurably above the optimum"
     values = [value for curve in curves for value in curve.values]
-    if not values:
-        return [], "No evaluation was measurably above the optimum"
     chart = line_chart(
         "descent",
         "Distance from the optimum",
@@ -77,10 +81,12 @@ def _descent(fit: Mapping[str, Any], lines: Lines, unit: str) -> tuple[list[str]
         steps,
         curves,
     )
-    key = '<span class="key validation"></span> objective minus the last lower bound of the optimum'
-    if curves[0].values:
-        key += ' &ensp; <span class="key train"></span> gap between the two as it was known then'
-    return [f"<figure>{chart}</figure>"], key
+    keys = {
+        "distance": '<span class="key validation"></span> objective minus the last lower bound of the optimum',
+        "gap": '<span class="key train"></span> gap between the objective and its lower bound as it was known then',
+    }
+    drawn = {curve.name for curve in curves}
+    return [f"<figure>{chart}</figure>"], " &ensp; ".join(text for name, text in keys.items() if name in drawn)
 
 
 def _validation(lines: Lines, unit: str) -> list[str]:
@@ -88,7 +94,7 @@ def _validation(lines: Lines, unit: str) -> list[str]:
     measured = [line for line in lines if line.get("validation")]
     for name in ("accuracy", "r2", "loss"):
         seen = [(line[unit], line["validation"][name]) for line in measured if line["validation"].get(name) is not None]
-        if not seen:
+        if len(seen) < 2:
             continue
         steps, values = [step for step, _ in seen], [value for _, value in seen]
         title = {"r2": "validation R²"}.get(name, f"validation {name}")
@@ -207,14 +213,17 @@ def _log(values: Sequence[float]) -> Axis:
     if any(value <= 0 for value in values):
         return _linear(values)
     axis = log_axis(values)
-    every = -(-len(axis.ticks) // TICKS)
-    return axis._replace(ticks=[(at, power_of_ten(label)) for at, label in axis.ticks][::every])
+    return _raised(axis._replace(ticks=axis.ticks[:: -(-len(axis.ticks) // TICKS)]))
 
 
 def _linear(values: Sequence[float]) -> Axis:
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = 0.06 * (high - low)
-    return linear_axis(low - room, high + room)
+    return _raised(linear_axis(low - room, high + room))
+
+
+def _raised(axis: Axis) -> Axis:
+    return axis._replace(ticks=[(at, power_of_ten(label)) for at, label in axis.ticks])
 
 
 def _share(values: Sequence[float]) -> Axis:

@@ -62,14 +62,14 @@ def _found(result: Mapping[str, Any], key: str) -> tuple[bool, Any]:
     return (outer in result, value) if not inner else (bool(value), (value or {}).get(inner))
 
 
-def each(metrics: Metrics, names: Sequence[str]) -> list[str]:
+def each(metrics: Metrics, names: Sequence[str], weighted: bool = False) -> list[str]:
     """A table of the classes or the targets; of more than a hundred those of the lowest recall or R²."""
     part = decisive(metrics)
     result = metrics[part]
     columns: dict[str, tuple[str, Write]]
     if "per_class" in result:
         rows, one, key = result["per_class"], "class", "recall"
-        columns = {"support": ("rows", count), **{n: (n, percent) for n in ("recall", "precision")}}
+        columns = {"support": (_counted(weighted), count), **{n: (n, percent) for n in ("recall", "precision")}}
         columns["f1"] = ("F1", percent)
     elif "per_target" in result:
         rows, one, key = result["per_target"], "target", "r2"
@@ -90,12 +90,17 @@ def each(metrics: Metrics, names: Sequence[str]) -> list[str]:
     ]
 
 
+def _counted(weighted: bool) -> str:
+    """The title of a column with numbers of rows, or the sums of their weights."""
+    return "weight" if weighted else "rows"
+
+
 def _name(names: Sequence[str], code: int) -> str:
     name = names[code] if code < len(names) else str(code)
     return name if len(name) <= 60 else f"{name[:59]}…"
 
 
-def confusion(metrics: Metrics, names: Sequence[str]) -> list[str]:
+def confusion(metrics: Metrics, names: Sequence[str], weighted: bool = False) -> list[str]:
     """The matrix of the part that a verdict is about, where the run stored it and there are not too many classes."""
     part = decisive(metrics)
     counts = metrics[part].get("confusion")
@@ -104,11 +109,11 @@ def confusion(metrics: Metrics, names: Sequence[str]) -> list[str]:
     return [
         confusion_table(counts, [_name(names, code) for code in range(len(counts))]),
         f"<figcaption>Each row is what the {SPOKEN[part]} rows are, each column what the model said. Recall is the "
-        "share of a row on the diagonal.</figcaption>",
+        f"share of a row on the diagonal.{' The numbers are sums of weights.' if weighted else ''}</figcaption>",
     ]
 
 
-def calibration(metrics: Metrics) -> list[str]:
+def calibration(metrics: Metrics, weighted: bool = False) -> list[str]:
     """The reliability diagram and its numbers."""
     part = decisive(metrics)
     found = metrics[part].get("calibration") or {}
@@ -145,9 +150,9 @@ def calibration(metrics: Metrics) -> list[str]:
     return [
         '<div class="charts">',
         f"<figure>{chart}</figure>",
-        table(["largest probability", "rows", "mean", "right"], rows, numbers=(1, 2, 3)),
+        table(["largest probability", _counted(weighted), "mean", "right"], rows, numbers=(1, 2, 3)),
         "</div>",
         f"<figcaption>The {SPOKEN[part]} rows by their largest probability; on the dotted line the model is right as "
         f"often as it says. Expected calibration error {percent(found.get('expected_calibration_error'))}: the mean "
-        "distance from that line, weighted by rows.</figcaption>",
+        f"distance from that line, weighted by {'the weights of ' if weighted else ''}rows.</figcaption>",
     ]

@@ -28,10 +28,12 @@ def small(x: float | None) -> str:
 
 
 def power_of_ten(label: str) -> str:
-    """A tick's label, ``1e-05``, as 10⁻⁵; others as they are."""
+    """A tick's label, ``1e-05``, as 10⁻⁵ and ``2e-05`` as 2·10⁻⁵; others as they are."""
     label = "1e-04" if label == "0.0001" else label
     mantissa, _, power = label.partition("e")
-    return label if mantissa != "1" or not power else "10" + str(int(power)).translate(RAISED)
+    if not power:
+        return label
+    return ("" if mantissa == "1" else f"{mantissa}·") + "10" + str(int(power)).translate(RAISED)
 
 
 def count(x: float | None) -> str:

@@ -13,6 +13,7 @@ from ..data import Block, Table
 from ._class_codes import ClassCodes
 from ._metrics import ClassificationMetrics
 from ._model import Model
+from ._passes import Fingerprint, Raw
 from ._regression_metrics import RegressionMetrics
 from ._roles import matched, stacked, width
 
@@ -35,7 +36,8 @@ def evaluate(
         weights: the column with the weight of each row.
 
     Returns:
-        what ``result()`` of `ClassificationMetrics` or `RegressionMetrics` gives.
+        what ``result()`` of `ClassificationMetrics` or `RegressionMetrics` gives, and ``trained_on``: whether these
+        are the rows that the model was trained on, those held out among them.
 
     Raises:
         DataError: columns are missing or do not fit, labels that no class has, targets that are not finite.
@@ -51,16 +53,18 @@ def evaluate(
             )
     as_text = [] if labels else truth.as_text
     blocks = model.read_with(table, model.block_rows, named, as_text)
-    metrics = _metrics(model)
+    metrics, fingerprint = _metrics(model), Fingerprint()
     rows = 0
     for X, block, other in _side_by_side(blocks, table, labels, truth, model.block_rows):
         y = truth.of(other)
         s = _weights(block[weights], table, weights, rows) if weights else None
+        fingerprint.add(Raw(rows, X, y.astype(np.int32 if model.classes else np.float64), None, None, []))
         if not truth.unknown:
             metrics.add(model.scores(X, where=table.name, first=rows), y, s)
         rows += len(X)
     truth.finish()
-    return metrics.result()
+    fingerprint.end(model.sizes[0], model.classes)
+    return {**metrics.result(), "trained_on": fingerprint.hexdigest() == model.fingerprint}
 
 
 def _metrics(model: Model) -> ClassificationMetrics | RegressionMetrics:

@@ -12,7 +12,7 @@ from typing import Any
 from ..core import DivergedError, OptionError
 from ..runs import Run, refuse_foreign
 from ._fit_options import FitOptions, all_decided
-from ._fit_record import begun, described, described_all, ended, line, swept
+from ._fit_record import begun, described, described_all, ended, line, swept, used
 from ._fitted import Event, Fitted
 from ._measured import measured, order
 from ._minimise import Minimiser
@@ -181,7 +181,7 @@ class Fit:
             targets=data.targets if data.task == "regression" else (),
             activation=options.activation,
             kind=options.kind,
-            fingerprint=data.fingerprint,
+            fingerprint=data.own_fingerprint,
             dtypes=data.dtypes,
         )
 
@@ -205,6 +205,7 @@ class Fit:
         self.model().save(run)
         run.save_record(
             status=self.status,
+            options=run.record["options"] | used(self.final),
             fit=ended(self.final, seconds) | {"refitted": self.refitted},
             sweep=swept(self.options.sweep, self.heads, self.best) if len(self.heads) > 1 else None,
             metrics=self.metrics,
@@ -250,11 +251,17 @@ def fit(
     """
     if options is not None and chosen:
         raise OptionError(f"fit takes options=, or {', '.join(chosen)} by name, not both")
-    options = options or FitOptions(**chosen)
+    options = options or FitOptions.of(chosen)
     options.check_holdout(holdout)
     refuse_foreign(Path(out))
     more = {
-        "options": {"target": described(target), "holdout": holdout, "standardise": standardise, "memory": memory},
+        "options": {
+            "target": described(target),
+            "weights": described(weights),
+            "holdout": holdout,
+            "standardise": standardise,
+            "memory": memory,
+        },
         "data": {"source": described_all(source)},
     }
     with prepare(

@@ -16,6 +16,12 @@ from ._objective import KINDS, LOSSES
 SOLVERS = ("auto", "lbfgs", "normal", "sgd", "adam")
 CONVEX = ("lbfgs", "normal")  # solvers of smooth convex functions, which draw nothing
 SWEPT = ("l2", "loss", "lr", "seed")
+LISTS = {  # what to write in Python
+    "l2": "numpy.geomspace(1e-3, 1, 3).tolist()",
+    "loss": '["softmax", "squared_hinge"]',
+    "lr": "[1e-3, 1e-2]",
+    "seed": "[0, 1, 2]",
+}
 USUAL_LR = {"sgd": 0.1, "adam": 1e-3}
 MOST_HEADS = 1000
 
@@ -76,13 +82,34 @@ class FitOptions:
         need("tolerance", 0 < self.tolerance < 1, "between 0 and 1")
         need("max_evaluations", self.max_evaluations >= 1, "at least 1")
         need("seed", self.seed >= 0, "zero or a positive whole number")
+        if not isinstance(self.sweep, Mapping):
+            raise OptionError(f'sweep is a dict, such as  sweep={{"l2": [1e-4, 1e-3, 1e-2]}}; got {self.sweep!r}')
         for name, values in self.sweep.items():
             if name not in SWEPT:
                 raise OptionError(f"--sweep varies {', '.join(SWEPT)}; got {name!r}{unknown(name, SWEPT)}")
+            if isinstance(values, str) or not isinstance(values, Sequence):
+                raise OptionError(
+                    f"sweep gives {name} a list of values, such as  sweep={{{name!r}: {LISTS[name]}}}; got {values!r}"
+                )
             if not values:
                 raise OptionError(f"--sweep {name} has no values")
         if math.prod(map(len, self.sweep.values())) > MOST_HEADS:
             raise OptionError(f"--sweep makes more than {MOST_HEADS:,} heads")
+
+    @classmethod
+    def of(cls, chosen: Mapping[str, Any]) -> FitOptions:
+        """The options that were given by name.
+
+        Raises:
+            OptionError: as the class, and for a name that is none.
+        """
+        known = [one.name for one in fields(cls)]
+        for name in chosen:
+            if name not in known:
+                raise OptionError(
+                    f"fit takes no option {name}{unknown(name, known)}; its options are {', '.join(known)}"
+                )
+        return cls(**chosen)
 
     def check_holdout(self, holdout: float) -> None:
         """Raise `OptionError` for a sweep without rows to choose by."""

@@ -40,6 +40,7 @@ def begun(data: Prepared, options: FitOptions, more: Mapping[str, Any]) -> dict[
             "classes": data.classes,
             "targets": data.targets,
             "class_counts": data.class_counts,
+            "weighted": data.weighted,
             "fingerprint": data.fingerprint,
             "notes": data.notes,
             "streamed": data.streamed,
@@ -47,6 +48,11 @@ def begun(data: Prepared, options: FitOptions, more: Mapping[str, Any]) -> dict[
         "versions": versions(),
         "platform": platform.platform(),
     }
+
+
+def used(final: Fitted) -> dict[str, Any]:
+    """The options that were decided or swept, as the head that is stored has them."""
+    return {name: getattr(final.options, name) for name in ("loss", "l2", "solver", "lr")}
 
 
 def ended(final: Fitted, seconds: float) -> dict[str, Any]:
@@ -59,6 +65,7 @@ def ended(final: Fitted, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "evaluations": final.evaluations,
         "iterations": final.iterations,
+        "epoch": final.epoch,
         "solver": options.solver,
         "loss": options.loss,
         "l2": options.l2,

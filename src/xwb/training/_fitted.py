@@ -36,6 +36,7 @@ class Fitted:
     gap: float | None = None
     evaluations: int = 0
     iterations: int = 0
+    epoch: int | None = None  # whose parameters these are, of mini-batches
     stopped: str = ""
     validation: dict[str, Any] | None = None
 

@@ -63,7 +63,6 @@ class Heads:
     Attributes:
         solvers: the state of every head, an `LBFGS` each.
         solved: the heads that are done, by position.
-        passes: over the examples so far, without those for the curvature.
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class Heads:
         pairs = pairs_kept(objective.name, objective.size)
         self.solvers = [LBFGS(start, pairs=pairs, noise=NOISE) for start in starts]
         self.solved: dict[int, Solved] = {}
-        self.passes = 0
         self._renewed = [-1] * len(self.l2)
         self._steepest = [0.0] * len(self.l2)
         self._refused = [math.inf] * len(self.l2)  # the least estimate that float64 did not confirm
@@ -101,7 +99,6 @@ class Heads:
                 continue
             self._renew(left)
             found = self.objective.evaluate([Head(self.solvers[h].point, self.l2[h]) for h in left])
-            self.passes += 1
             for h, one in zip(left, found, strict=True):
                 self.solvers[h].tell(*one)
                 gap = self.objective.gap(self.solvers[h].gradient, self.l2[h])
@@ -124,7 +121,6 @@ class Heads:
     def _certified(self, waiting: Mapping[int, str]) -> Iterator[Progress]:
         """The certificates of heads that seem done; a gap that float64 does not confirm sends its head back."""
         certificates = certify_all(self.objective, [Head(self.solvers[h].x, self.l2[h]) for h in waiting])
-        self.passes += max(certificate.evaluations for certificate in certificates)
         for (h, stopped), certificate in zip(waiting.items(), certificates, strict=True):
             solver = self.solvers[h]
             gap = self.objective.gap(solver.gradient, self.l2[h])

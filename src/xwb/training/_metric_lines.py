@@ -11,26 +11,29 @@ NAME = 32  # letters of a name shown at most
 ABSENT = "–"
 
 
-def lines(result: dict[str, Any], names: Sequence[str] | None = None) -> list[str]:
+def lines(result: dict[str, Any], names: Sequence[str] | None = None, weighted: bool = False) -> list[str]:
     """The result of `ClassificationMetrics` or `RegressionMetrics` as lines for a terminal.
 
     Args:
         result: as ``result()`` gives it, or as JSON gives it back.
         names: of the classes or targets, in the order of their codes; None for the codes.
+        weighted: whether rows had weights, which a line then says.
 
     Returns:
         the metrics, one a line; then a table of at most 20 classes or targets in their order. Of more, those of the
         lowest recall or R² come first (undefined ones last), and a line says how many are left out.
     """
     if "per_class" in result:
-        return _classification(result, names)
-    return _regression(result, names)
+        said = "each row counts by its weight, and support is a sum of weights"
+        return _classification(result, names, said if weighted else "")
+    return _regression(result, names, "each row counts by its weight" if weighted else "")
 
 
-def _classification(result: dict[str, Any], names: Sequence[str] | None) -> list[str]:
+def _classification(result: dict[str, Any], names: Sequence[str] | None, weights: str) -> list[str]:
     calibration = result.get("calibration", {})
     pairs = [
         ("rows", _count(result["rows"])),
+        ("weights", weights),
         ("accuracy", _percent(result["accuracy"])),
         ("top-5 accuracy", _percent(result["top5"]) if "top5" in result else ""),
         ("balanced accuracy", _percent(result["balanced_accuracy"])),
@@ -43,16 +46,15 @@ def _classification(result: dict[str, Any], names: Sequence[str] | None) -> list
     return [*_pairs(pairs), "", *_table(result["per_class"], "class", "classes", "recall", columns, names)]
 
 
-def _regression(result: dict[str, Any], names: Sequence[str] | None) -> list[str]:
+def _regression(result: dict[str, Any], names: Sequence[str] | None, weights: str) -> list[str]:
     columns: list[tuple[str, Callable[[Any], str]]] = [
         ("r2", _decimals),
         ("mae", _digits),
         ("rmse", _digits),
         ("max_error", _digits),
     ]
-    shown = _pairs(
-        [("rows", _count(result["rows"])), *((_title(name), write(result[name])) for name, write in columns)]
-    )
+    numbers = [(_title(name), write(result[name])) for name, write in columns]
+    shown = _pairs([("rows", _count(result["rows"])), ("weights", weights), *numbers])
     if "per_target" not in result:
         return shown
     return [*shown, "", *_table(result["per_target"], "target", "targets", "r2", columns, names)]

@@ -89,20 +89,19 @@ class Minimiser:
             limit=options.max_evaluations,
             curvature=curvature,
         )
-        rows = self.rows
+        rows, passes = self.rows, objective.passes
         for progress in solvers.run(self.stop):
             h = group[progress.head]
-            self.rows = rows + solvers.passes * objective.part.rows
+            self.rows = rows + (objective.passes - passes) * objective.part.rows
             _take(heads[h], solvers, progress, objective)
             yield self._evaluated(h, heads[h], progress.evaluation)
         return solvers.solvers[-1].x
 
     def _by_equations(self, objective: Objective, heads: Mapping[int, Fitted]) -> Iterator[Event]:
         equations = NormalEquations(objective)
-        self.rows += objective.part.rows
         solutions = [Head(equations.solve(fitted.options.l2), fitted.options.l2) for fitted in heads.values()]
         certificates = certify_all(objective, solutions)
-        self.rows += max(certificate.evaluations for certificate in certificates) * objective.part.rows
+        self.rows += (1 + objective.passes) * objective.part.rows  # one for the equations
         for (h, fitted), certificate in zip(heads.items(), certificates, strict=True):
             _take_certificate(fitted, certificate, objective)
             fitted.iterations, fitted.evaluations, fitted.stopped = 1, certificate.evaluations, "solved"
@@ -122,7 +121,7 @@ class Minimiser:
                 if len(heads) == 1:
                     raise
                 fitted.stopped, fitted.params, fitted.validation = "diverged", [], None
-                fitted.objective = fitted.gradient_norm = fitted.gap = None
+                fitted.objective = fitted.gradient_norm = fitted.gap = fitted.epoch = None
                 yield self._event(h, fitted, 0, float("inf"), epoch=True)
             if self.stop():
                 return
@@ -136,7 +135,7 @@ class Minimiser:
             key = order(found) if found else (float(epoch.number), 0.0)
             if best is None or key > best:
                 best, fitted.params = key, [array.copy() for array in epoch.params]
-                fitted.validation = found
+                fitted.validation, fitted.epoch = found, epoch.number
             fitted.stopped = "epochs" if epoch.whole and epoch.number == fitted.options.epochs else ""
             value = epoch.loss + penalty(epoch.params, fitted.options)
             yield self._event(h, fitted, epoch.number, value, score(found), epoch=True)

@@ -34,7 +34,7 @@ class Model:
         targets: of a regression, their names.
         activation: between linear layers: ``"relu"``, ``"tanh"``, ``"gelu"`` or ``"sigmoid"``.
         kind: of the hinges, ``"weston_watkins"`` or ``"crammer_singer"``.
-        fingerprint: of the data that it was trained on.
+        fingerprint: of the rows for training and validation, by which `evaluate` knows them again.
         dtypes: of the training file's columns, by name; only kept.
 
     Raises:

@@ -78,6 +78,7 @@ class Objective:
     Attributes:
         size: D·K + K, the numbers of a point.
         invariant: whether a number added to all scores of an example changes no loss.
+        passes: over the examples so far, for one head or several.
 
     Raises:
         OptionError: as `head_loss`.
@@ -91,6 +92,7 @@ class Objective:
         self.invariant = loss != "squared_error"
         self.features, self.outputs = part.features, outputs
         self.size = self.features * outputs + outputs
+        self.passes = 0
 
     def unpacked(self, point: Array) -> tuple[Array, Array]:
         """W (D, K) and b (K,) as views of a point."""
@@ -153,6 +155,7 @@ class Objective:
         for h, head in enumerate(heads):
             W[:, h], b[h] = self.unpacked(head.point)
         scale = 1.0 / self.part.weight
+        self.passes += 1
         for rows in self._rows(dtype):
             n = len(rows.X)
             Z = product(rows.X, W.reshape(D, H * K)).reshape(n, H, K)

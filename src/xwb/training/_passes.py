@@ -181,9 +181,9 @@ class Fingerprint:
         self._targets.update(np.ascontiguousarray(raw.y).data)
         self._rows = raw.start + len(raw.X)
 
-    def end(self, source: Source) -> None:
-        """A table is read to its end."""
-        self._shapes.append([self._rows, len(source.features), source.targets.classes])
+    def end(self, features: int, classes: list[Any]) -> None:
+        """A table of D ``features`` is read to its end."""
+        self._shapes.append([self._rows, features, classes])
 
     def hexdigest(self) -> str:
         """Of all so far."""
@@ -236,4 +236,4 @@ def pack(
         for writer, mask in zip(writers, (~raw.held, raw.held), strict=True):
             weight = None if examples.weight is None else examples.weight[mask]
             writer.add(Rows(examples.X[mask], examples.y[mask], weight))
-    fingerprint.end(source)
+    fingerprint.end(len(source.features), source.targets.classes)

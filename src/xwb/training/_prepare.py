@@ -37,6 +37,7 @@ class Prepared:
         class_weights: (K,) what ``class_weight`` multiplied the weights by, or None.
         mean, scale: (D,) float64; a feature is (x − mean)/scale.
         fingerprint: SHA-256 of the values as they were read, whatever file and blocks they came in.
+        own_fingerprint: the same without the test rows.
         notes: what a reader of the results should know, a sentence each.
         streamed: whether the parts are on disk.
         dtypes: of each column of features, as read.
@@ -54,6 +55,7 @@ class Prepared:
     mean: Array
     scale: Array
     fingerprint: str
+    own_fingerprint: str
     notes: list[str]
     streamed: bool
     dtypes: dict[str, str]
@@ -132,7 +134,7 @@ def prepare(
         D = layout.features
         mean, scale = (sums.moments.mean, sums.moments.scale) if standardise else (np.zeros(D), np.ones(D))
         recipe = Recipe(mean, scale, factors, layout.weighted, standardise)
-        parts, fingerprint = _packed(reader, data, tested, recipe, storage)
+        parts, own, whole = _packed(reader, data, tested, recipe, storage)
     except BaseException:
         storage.close()
         raise
@@ -148,7 +150,8 @@ def prepare(
         class_weights=factors,
         mean=mean,
         scale=scale,
-        fingerprint=fingerprint,
+        fingerprint=whole,
+        own_fingerprint=own,
         notes=_notes(data, tested, sums, storage, factors is not None),
         streamed=storage.streamed,
         dtypes=dict(zip((field.column.name for field in roles.features), sums.dtypes, strict=True)),
@@ -196,11 +199,13 @@ def _balanced(data: Source, sums: Sums) -> Array:
 
 def _packed(
     reader: Reader, data: Source, tested: Source | None, recipe: Recipe, storage: Storage
-) -> tuple[dict[str, Part], str]:
+) -> tuple[dict[str, Part], str, str]:
+    """The parts, and the fingerprint without the test rows and with them."""
     fingerprint = Fingerprint()
     writers = {name: storage.writer(name) for name in _sizes(data, tested)}
     test = writers.pop("test", None)
     pack(data, reader.second(), recipe, list(writers.values()), fingerprint)
+    own = fingerprint.hexdigest()
     if tested is not None and test is not None:
         pack(tested, tested.blocks(reader.rows), recipe, [test], fingerprint)
         writers["test"] = test
@@ -208,7 +213,7 @@ def _packed(
     empty = [name for name, part in parts.items() if not part.weight]
     if empty:
         raise DataError(f"{data.name}: the weights of all {listed(empty)} rows are 0; some must be positive")
-    return parts, fingerprint.hexdigest()
+    return parts, own, fingerprint.hexdigest()
 
 
 def _class_counts(data: Source, tested: Source | None, sums: Sums) -> dict[str, list[int]]:

@@ -172,6 +172,11 @@ def choose(counts: Array, groups: Field | None, holdout: float, seed: int) -> Ho
         held, start = int(wanted.sum()), partial(Draw, counts, wanted, seed)
     else:
         sizes = count_groups(groups)
+        if holdout and len(sizes) == 1:
+            raise DataError(
+                f"--groups {groups.column.name} has one value in all {int(counts.sum()):,} rows, and rows of one group "
+                "stay together, so none can be held out; leave --groups out, or give  --holdout 0"
+            )
         chosen = choose_groups(sizes, holdout, seed)
         held, start = sum(sizes[group] for group in chosen), partial(Groups, chosen)
     check_sizes(holdout, int(counts.sum()), held, 1 if groups else len(counts))

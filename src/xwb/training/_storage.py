@@ -58,8 +58,9 @@ class Storage:
         budget = check_memory(memory)
         needed = resident() + max(SPARE, working)
         if working and memory is not None and budget < needed:
+            said = f"{budget / 1e6:,.0f}MB is" if budget >= 1e6 else f"{budget} is a number of bytes, and"
             raise OptionError(
-                f"--memory {budget / 1e6:,.0f}MB is too little: the program takes {resident() / 1e6:,.0f} MB and this "
+                f"--memory {said} too little: the program takes {resident() / 1e6:,.0f} MB and this "
                 f"training {max(SPARE, working) / 1e6:,.0f} MB beside the data; "
                 f"give at least  --memory {math.ceil(needed * MARGIN / 1e6)}MB"
             )
