@@ -250,3 +250,11 @@ def test_the_names_of_targets_in_a_npy_file(tmp_path):
     np.save(tmp_path / "labels.npy", np.array([0, 1, 0, 1]))
     with pytest.raises(DataError, match=r"strange\.npy: the target strange has labels that no class .* is: 7"):
         prepare(X, tmp_path / "labels.npy", test=(X[:2], tmp_path / "strange.npy"), holdout=0)
+
+
+@pytest.mark.parametrize("labels", [np.arange(60) % 3, np.arange(60) % 2 == 0, np.array(["a", "b"] * 30)])
+def test_a_matrix_of_width_1_is_one_target(labels):
+    with prepare(np.zeros((60, 2)), labels[:, None]) as tall, prepare(np.zeros((60, 2)), labels) as flat:
+        assert tall.classes == flat.classes
+        np.testing.assert_array_equal(_codes(tall), _codes(flat))
+        assert tall.fingerprint == flat.fingerprint

@@ -58,9 +58,10 @@ class Targets:
         """The next rows as codes, (n,) int32, or as numbers, (n, K) float64; ``start`` rows were before."""
         if not self.classes:
             return numbers(arrays, fields, start)
-        if self.known is not None and arrays[0].dtype.kind == "i":
-            return self._found(arrays[0])
-        unique, places = np.unique(arrays[0], return_inverse=True)
+        labels = arrays[0].reshape(-1)
+        if self.known is not None and labels.dtype.kind == "i":
+            return self._found(labels)
+        unique, places = np.unique(labels, return_inverse=True)
         kind = type(self.classes[0])
         codes = np.array([self.codes[as_class(value, kind)] for value in unique.tolist()], np.int32)
         return codes[places]
@@ -75,7 +76,7 @@ def survey(fields: Sequence[Field], task: str | None) -> Targets:
     """
     if task is not None and task not in TASKS:
         raise OptionError(f"--task is {' or '.join(TASKS)}; this is {task!r}")
-    several = len(fields) > 1 or fields[0].column.width is not None
+    several = len(fields) > 1 or fields[0].column.width not in (None, 1)
     if task == "classification" and several:
         raise DataError("--task classification takes one target with a label per row; these are several columns")
     if task == "regression" or several:
@@ -154,6 +155,7 @@ def _distinct(field: Field, task: str | None) -> dict[Any, int] | str:
     names, integers, rows = False, True, 0  # whether one was no number, whether all were integers
     guessed = task is None and field.column.kind == "number"
     for (values,) in read([field], ROWS, [field]):
+        values = values.reshape(-1)  # of a matrix of width 1
         _refuse_missing(field, values, rows)
         found, times = np.unique(values, return_counts=True)
         for value, n in zip(found.tolist(), times.tolist(), strict=True):
