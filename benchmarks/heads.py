@@ -38,7 +38,7 @@ KINDS = ("isotropic", "power law")
 SIDES = ("xwb", "xwb streamed", "scikit-learn", "PyTorch L-BFGS", "PyTorch Adam", "SciPy")
 TARGETS = (1e-2, 1e-3, 1e-4)
 MEMORY = 130 * 10**6  # of the streamed side
-PATIENCE = 240.0  # seconds for one rival; what it has not reached by then is said to be not reached
+PATIENCE = 150.0  # seconds for one rival; what it has not reached by then is said to be not reached
 TEST_ROWS = 10_000
 
 
