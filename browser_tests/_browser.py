@@ -105,3 +105,14 @@ def found_by(chromium: str, profile: Path, address: str, scheme: str) -> tuple[d
     assert "<title>done</title>" in dom, (dom[-2000:], log[-2000:])
     found = json.loads(html.unescape(re.search(r"<body>(.*)</body>", dom, re.DOTALL)[1]))
     return {int(width): values for width, values in found.items()}, re.findall(r".*:CONSOLE.*", log)
+
+
+def check_frames(found: dict[int, Any], console: list[str]) -> None:
+    """At every width the page fits, fetches nothing, and its scripts have nothing to complain of."""
+    assert console == []
+    assert sorted(found) == sorted(WIDTHS)
+    for width, page in found.items():
+        assert page["client"] == width
+        assert page["scroll"] <= width, "the page scrolls sideways"
+        assert page["outside"] == []
+        assert page["fetched"] == []
